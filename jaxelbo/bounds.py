@@ -1,0 +1,142 @@
+"""Bounds on the log evidence: pure functions from log-weights ``[S]`` to a scalar.
+
+Floor 1. A log-weight is log p(x, z) - log q(z) at a draw z of q, in nats. A weight of zero is a log-weight of
+``-inf`` and is welcome. Any function of this form is a bound for the floors above; a variant is made by
+``functools.partial(bounds.renyi, alpha=0.5)``.
+
+In expectation over the draws, mean <= importance weighted <= log p(x), the latter rising with S.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jaxelbo import checks
+
+
+def mean(log_weights: jax.Array) -> jax.Array:
+    """The evidence lower bound's estimate, the mean log-weight; to be maximised.
+
+    Estimand: E_q[log p(x, z) - log q(z)] = log p(x) - KL(q || p(z|x)). Unbiased for it; a lower bound on log p(x).
+
+    Args:
+      log_weights: ``[S]``, in nats.
+
+    Returns:
+      Scalar, in nats.
+
+    References:
+      Jordan, Ghahramani, Jaakkola, Saul (1999), *An Introduction to Variational Methods for Graphical Models*.
+
+    >>> import jax.numpy as jnp
+    >>> float(mean(jnp.array([1.0, 3.0])))
+    2.0
+    """
+    _check_log_weights(log_weights)
+    return jnp.mean(log_weights)
+
+
+def importance_weighted(log_weights: jax.Array) -> jax.Array:
+    """The importance-weighted bound's estimate, log of the mean weight; to be maximised.
+
+    Estimand: E[log (1/S) sum_s w_s], a lower bound on log p(x) at every S, not below the ELBO and rising to log p(x)
+    with S. Unbiased for that estimand; as an estimate of log p(x) it is biased low by about Var(w) / (2 S E[w]^2).
+
+    Args:
+      log_weights: ``[S]``, in nats.
+
+    Returns:
+      Scalar, in nats; ``-inf`` where every weight is zero.
+
+    References:
+      Burda, Grosse, Salakhutdinov (2016), *Importance Weighted Autoencoders*.
+
+    >>> import jax.numpy as jnp
+    >>> round(float(importance_weighted(jnp.log(jnp.array([1.0, 3.0])))), 4)  # log 2
+    0.6931
+    """
+    _check_log_weights(log_weights)
+    return _log_mean_exp(log_weights)
+
+
+def renyi(log_weights: jax.Array, alpha: jax.Array | float) -> jax.Array:
+    """The variational Renyi bound's estimate of order alpha.
+
+    Estimand at S to infinity: log E_q[w^(1 - alpha)] / (1 - alpha) = log p(x) - D_alpha(q || p(z|x)). It falls in
+    alpha: alpha = 1 is the ELBO and alpha = 0 is log p(x) (at S draws: `mean` and `importance_weighted`), both
+    reached smoothly. For alpha > 0 it is a lower bound, to be maximised. For alpha < 0 the population value is an
+    upper bound, to be lowered; its estimate from S draws is biased low (at S = 1 it is the ELBO) and may lie below
+    log p(x).
+
+    Args:
+      log_weights: ``[S]``, in nats.
+      alpha: the order, a scalar; may be traced and differentiated in.
+
+    Returns:
+      Scalar, in nats.
+
+    References:
+      Li, Turner (2016), *Renyi Divergence Variational Inference*.
+
+    >>> import jax.numpy as jnp
+    >>> w = jnp.log(jnp.array([1.0, 3.0]))
+    >>> [round(float(renyi(w, alpha)), 4) for alpha in (1.0, 0.5, 0.0, -1.0)]
+    [0.5493, 0.6238, 0.6931, 0.8047]
+    """
+    _check_log_weights(log_weights)
+    if jnp.shape(alpha) != ():
+        raise ValueError(f"alpha must be a scalar, got shape {jnp.shape(alpha)}; vmap over it.")
+    order = 1 - jnp.asarray(alpha, log_weights.dtype)
+    # log E[w^t] / t is a mean of log-weights plus t/2 of their variance plus ...: three forms of one smooth function,
+    # each where it keeps its digits. `spread` is how far the exponents t log w reach.
+    finite = jnp.all(jnp.isfinite(log_weights))
+    extent = jnp.where(finite, jnp.max(log_weights) - jnp.min(log_weights), jnp.inf)
+    spread = jnp.where(order == 0, 0, jnp.abs(order) * jax.lax.stop_gradient(extent))
+    is_series, is_small = spread < 1e-3, spread < 1
+    order_safe = jnp.where(is_series, 1, order)
+    centre = jnp.mean(log_weights)
+    deviation = jnp.where(is_small & finite, log_weights - centre, 0)
+    small = jnp.log1p(jnp.mean(jnp.expm1(order_safe * jnp.where(is_series, 0, deviation)))) / order_safe
+    large = _log_mean_exp(order_safe * jnp.where(is_small, 0, log_weights)) / order_safe
+    return jnp.where(is_small, centre + jnp.where(is_series, _cumulants(deviation, order), small), large)
+
+
+def chi(log_weights: jax.Array, n: jax.Array | float) -> jax.Array:
+    """The chi upper bound's estimate of order n, which is `renyi` at alpha = 1 - n; to be lowered.
+
+    Estimand at S to infinity: log E_q[w^n] / n >= log p(x) for n >= 1. The estimate from S draws is biased low (at
+    S = 1 it is the ELBO) and may lie below log p(x); on the same draws it is never below `importance_weighted`.
+
+    Args:
+      log_weights: ``[S]``, in nats.
+      n: the order, a scalar; may be traced.
+
+    Returns:
+      Scalar, in nats.
+
+    References:
+      Dieng, Tran, Ranganath, Paisley, Blei (2017), *Variational Inference via chi Upper Bound Minimization*.
+
+    >>> import jax.numpy as jnp
+    >>> round(float(chi(jnp.log(jnp.array([1.0, 3.0])), 2)), 4)  # log 5 / 2
+    0.8047
+    """
+    return renyi(log_weights, 1 - jnp.asarray(n, log_weights.dtype))
+
+
+def _log_mean_exp(log_weights: jax.Array) -> jax.Array:
+    return jax.nn.logsumexp(log_weights) - jnp.log(jnp.asarray(log_weights.shape[0], log_weights.dtype))
+
+
+def _cumulants(deviation: jax.Array, order: jax.Array) -> jax.Array:
+    """log E[exp(t d)] / t for d of mean 0, by its first three cumulants; what is left out is of order t^4."""
+    second, third, fourth = (jnp.mean(deviation**power) for power in (2, 3, 4))
+    return order * (second / 2 + order * (third / 6 + order * (fourth - 3 * second**2) / 24))
+
+
+def _check_log_weights(log_weights: jax.Array) -> None:
+    if not hasattr(log_weights, "dtype") or not jnp.issubdtype(log_weights.dtype, jnp.floating):
+        raise TypeError(f"log_weights must be a floating-point array, got {checks.describe(log_weights)}.")
+    if log_weights.ndim != 1:
+        raise ValueError(f"log_weights must have shape [S], got {log_weights.shape}; vmap over the other axes.")
+    if log_weights.shape[0] == 0:
+        raise ValueError("log_weights must hold at least one sample, got shape (0,).")

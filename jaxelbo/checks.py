@@ -1,0 +1,149 @@
+"""Trace-time checks: a mistake is answered by one sentence that names the argument, what was expected and what came.
+
+Floor 0. Everything here reads shapes, dtypes and tree structure, never values, so it costs nothing under ``jit``.
+"""
+
+import operator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxelbo.types import Family, Key, Params, PyTree
+
+
+def is_traced(tree: PyTree) -> bool:
+    """Whether any leaf is abstract, that is, whether we stand inside ``jit``, ``vmap`` or ``grad``."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
+
+
+def leaf_names(tree: PyTree, prefix: str = "") -> list[str]:
+    """The path of each leaf in order, such as ``prefix['a'][0]``."""
+    return [prefix + jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]]
+
+
+def check_key(key: Key, name: str = "key") -> None:
+    """Requires one JAX random key, typed (``jax.random.key``) or raw (``jax.random.PRNGKey``)."""
+    dtype = getattr(key, "dtype", None)
+    if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        if jnp.shape(key) == ():
+            return
+        raise ValueError(f"{name} must be one random key, got an array of keys of shape {jnp.shape(key)}; vmap over it.")
+    if dtype is not None and dtype == jnp.uint32 and jnp.shape(key) in ((2,), (4,)):
+        return
+    raise TypeError(f"{name} must be a JAX random key such as jax.random.key(0), got {describe(key)}.")
+
+
+def check_count(value: Any, name: str, *, minimum: int = 1) -> int:
+    """Requires a static Python integer of at least ``minimum`` and returns it as ``int``."""
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(f"{name} must be a static integer, got a traced value; mark it static in jax.jit.")
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        count = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {describe(value)}.") from None
+    if count < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, got {count}.")
+    return count
+
+
+def check_scalar(value: Any, name: str) -> jax.Array:
+    """Requires one floating-point number and returns it as an array."""
+    if not _is_array_like(value):
+        raise TypeError(f"{name} must return a floating-point scalar, got {describe(value)}.")
+    if jnp.shape(value) != ():
+        raise ValueError(
+            f"{name} must return a scalar, got shape {jnp.shape(value)}; sum over the entries if they are terms of one value."
+        )
+    if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+        raise TypeError(f"{name} must return a floating-point scalar, got {describe(value)}.")
+    return jnp.asarray(value)
+
+
+def check_callable(function: Any, name: str) -> None:
+    """Requires something that can be called."""
+    if not callable(function):
+        raise TypeError(f"{name} must be a function, got {describe(function)}.")
+
+
+def check_static(function: Any, name: str) -> None:
+    """Requires a function that can key the compiler's cache."""
+    check_callable(function, name)
+    try:
+        hash(function)
+    except TypeError:
+        raise TypeError(
+            f"{name} must be hashable to be compiled once; wrap it in a plain function and pass its arrays as data."
+        ) from None
+
+
+def check_family(family: Any, name: str = "family") -> None:
+    """Requires a `Family` record (not the constructor of one)."""
+    if isinstance(family, Family):
+        return
+    hint = "; call it with your latent first, as in families.mean_field(latent_like)" if callable(family) else ""
+    raise TypeError(f"{name} must be a jaxelbo.Family, got {describe(family)}{hint}.")
+
+
+def check_params(params: Params, family: Family, name: str = "params", family_name: str = "family") -> None:
+    """Requires ``params`` to have the structure, shapes and dtypes that the family's ``init`` returns."""
+    check_family(family, family_name)
+    expected = jax.eval_shape(lambda: family.init(jax.random.key(0)))
+    check_like(params, expected, name, f"family {family.name}")
+
+
+def check_like(tree: PyTree, expected: PyTree, name: str, owner: str) -> None:
+    """Requires ``tree`` to have the structure, shapes and dtypes of ``expected``, which ``owner`` asks for."""
+    if jax.tree.structure(tree) != jax.tree.structure(expected):
+        names, expected_names = leaf_names(tree), leaf_names(expected)
+        raise ValueError(
+            f"{name} must have the structure that {owner} asks for: expected leaves {expected_names}"
+            f", got {names if names != expected_names else jax.tree.structure(tree)}."
+        )
+    for path, leaf, like in zip(leaf_names(tree, name), jax.tree.leaves(tree), jax.tree.leaves(expected), strict=True):
+        if not _is_array_like(leaf):
+            raise TypeError(f"{path} must be an array, got {describe(leaf)}.")
+        if jnp.shape(leaf) != like.shape:
+            raise ValueError(f"{path} must have shape {like.shape} for {owner}, got {jnp.shape(leaf)}.")
+        if canonical_dtype(leaf) != like.dtype:
+            raise TypeError(f"{path} must have dtype {like.dtype} for {owner}, got {canonical_dtype(leaf)}.")
+
+
+def check_float_leaves(tree: PyTree, name: str) -> None:
+    """Requires at least one leaf, and floating-point numbers in all of them."""
+    if not jax.tree.leaves(tree):
+        raise ValueError(f"{name} must have at least one leaf, got an empty pytree.")
+    for path, leaf in zip(leaf_names(tree, name), jax.tree.leaves(tree), strict=True):
+        if not _is_array_like(leaf) and not isinstance(leaf, jax.ShapeDtypeStruct):
+            raise TypeError(f"{path} must be a floating-point array or shape, got {describe(leaf)}.")
+        if not jnp.issubdtype(canonical_dtype(leaf), jnp.floating):
+            raise TypeError(f"{path} must be floating-point, got dtype {canonical_dtype(leaf)}; write 0.0 for 0.")
+
+
+def check_arrays(tree: PyTree, name: str) -> None:
+    """Requires arrays or numbers in all leaves."""
+    for path, leaf in zip(leaf_names(tree, name), jax.tree.leaves(tree), strict=True):
+        if not _is_array_like(leaf):
+            raise TypeError(f"{path} must be an array or a number, got {describe(leaf)}.")
+
+
+def canonical_dtype(leaf: Any) -> jnp.dtype:
+    """The dtype that jax gives this leaf: float32 for Python's and NumPy's floats unless 64-bit types are on."""
+    dtype = leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
+    return jax.dtypes.canonicalize_dtype(dtype) if not jnp.issubdtype(dtype, jax.dtypes.prng_key) else dtype
+
+
+def describe(value: Any) -> str:
+    """A few words for an error message: type, and shape and dtype where it has them."""
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"an array of dtype {value.dtype} and shape {tuple(value.shape)}"
+    text = repr(value)
+    return f"{type(value).__name__} {text}" if len(text) <= 40 and text != str(type(value)) else type(value).__name__
+
+
+def _is_array_like(value: Any) -> bool:
+    if isinstance(value, bool | int | float | complex):
+        return True
+    return hasattr(value, "shape") and hasattr(value, "dtype") and not isinstance(value, jax.ShapeDtypeStruct)

@@ -1,0 +1,38 @@
+"""Averages over draws of q: the loop over samples, log-weights, and an estimate with its standard error.
+
+Floor 3, below the estimators. Nothing here checks its arguments; the public functions above do.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from jaxelbo import checks
+from jaxelbo.types import Estimate, Family, Key, Latent, LogJoint, Params, PyTree
+
+
+def over_samples(function: Callable[[Key], PyTree], key: Key, num_samples: int) -> PyTree:
+    """``function`` at S keys, leaves ``[S, ...]``. A single sample uses the key itself, which spares a hash."""
+    keys = jax.random.split(key, num_samples) if num_samples > 1 else key[None]
+    return jax.vmap(function)(keys)
+
+
+def evaluate(log_joint: LogJoint, latent: Latent, dtype: jax.typing.DTypeLike) -> jax.Array:
+    """The log joint at one latent in the given dtype, refused by name where it is no floating-point scalar."""
+    return checks.check_scalar(log_joint(latent), "log_joint").astype(dtype)
+
+
+def log_weights_of_draws(params: Params, key: Key, log_joint: LogJoint, family: Family, num_samples: int) -> jax.Array:
+    """log p(x, z) - log q(z) at S draws, ``[S]``, differentiated through reparameterised draws."""
+
+    def log_weight(key: Key) -> jax.Array:
+        latent, log_q = family.sample_and_log_prob(params, key)
+        return evaluate(log_joint, latent, log_q.dtype) - log_q
+
+    return over_samples(log_weight, key, num_samples)
+
+
+def estimate_of(terms: jax.Array) -> Estimate:
+    """The mean of independent terms ``[S]``, S >= 2, and its standard error."""
+    return Estimate(jnp.mean(terms), jnp.std(terms, ddof=1) / jnp.sqrt(jnp.asarray(terms.size, terms.dtype)))
