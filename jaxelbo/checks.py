@@ -28,7 +28,9 @@ def check_key(key: Key, name: str = "key") -> None:
     if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
         if jnp.shape(key) == ():
             return
-        raise ValueError(f"{name} must be one random key, got an array of keys of shape {jnp.shape(key)}; vmap over it.")
+        raise ValueError(
+            f"{name} must be one random key, got an array of keys of shape {jnp.shape(key)}; vmap over it."
+        )
     if dtype is not None and dtype == jnp.uint32 and jnp.shape(key) in ((2,), (4,)):
         return
     raise TypeError(f"{name} must be a JAX random key such as jax.random.key(0), got {describe(key)}.")

@@ -68,5 +68,8 @@ def unflatten(layout: Layout, flat: jax.Array) -> Latent:
     pieces = [flat] if len(layout.sizes) == 1 else jax.lax.split(flat, layout.sizes)
     return jax.tree.unflatten(
         layout.structure,
-        [piece.reshape(shape).astype(dtype) for piece, shape, dtype in zip(pieces, layout.shapes, layout.dtypes, strict=True)],
+        [
+            piece.reshape(shape).astype(dtype)
+            for piece, shape, dtype in zip(pieces, layout.shapes, layout.dtypes, strict=True)
+        ],
     )

@@ -85,8 +85,9 @@ def _mix(gaussian: Gaussian, noise: jax.Array) -> jax.Array:
     """(I + strict lower triangle) noise."""
     if isinstance(gaussian, Diagonal):
         return noise
-    lower = jnp.tril(gaussian.unit_tril, -1)
-    return noise + jnp.matmul(lower, noise, precision=jax.lax.Precision.HIGHEST)
+    # The vector stands on the left, so that `vmap` over draws makes a product [S, D] x [D, D] without transposing.
+    upper = jnp.tril(gaussian.unit_tril, -1).T
+    return noise + jnp.matmul(noise, upper, precision=jax.lax.Precision.HIGHEST)
 
 
 def _unmix(gaussian: Gaussian, columns: jax.Array) -> jax.Array:

@@ -72,7 +72,7 @@ def next_rows(order: Order, batch_size: int) -> tuple[jax.Array, Order]:
 
 def take(data: tuple[PyTree, ...], rows: jax.Array) -> tuple[PyTree, ...]:
     """These rows of every array in ``data``."""
-    return jax.tree.map(lambda leaf: jnp.take(leaf, rows, axis=0), data)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf).at[rows].get(mode="promise_in_bounds"), data)
 
 
 def _permutation(key: Key, epoch: jax.Array, size: int) -> jax.Array:

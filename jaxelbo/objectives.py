@@ -56,9 +56,7 @@ def elbo(
     3.0
     >>> gradient = jax.grad(elbo)(params, jax.random.key(1), log_joint, family, num_samples=8)
     """
-    return lower_bound(
-        params, key, log_joint, family, bound=bounds.mean, num_samples=num_samples, estimator=estimator
-    )
+    return lower_bound(params, key, log_joint, family, bound=bounds.mean, num_samples=num_samples, estimator=estimator)
 
 
 def lower_bound(

@@ -65,7 +65,9 @@ def summary(latents: Latent, *, probability: float = 0.9) -> Summary:
     rows = [jnp.shape(leaf)[0] if jnp.ndim(leaf) else 0 for leaf in jax.tree.leaves(latents)]
     for name, count in zip(checks.leaf_names(latents, "latents"), rows, strict=True):
         if count < 2 or count != rows[0]:
-            raise ValueError(f"{name} must have a leading axis of at least 2 draws, the same for all leaves, got {count}.")
+            raise ValueError(
+                f"{name} must have a leading axis of at least 2 draws, the same for all leaves, got {count}."
+            )
     tail = (1 - probability) / 2
     return Summary(
         mean=jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), latents),

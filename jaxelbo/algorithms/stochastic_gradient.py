@@ -144,7 +144,9 @@ def _loss(
     if not isinstance(result, tuple) or len(result) != 2:
         raise TypeError(f"loss_fn must return (loss, state) where a state is given, got {checks.describe(result)}.")
     loss, new_state = result
-    checks.check_like(new_state, jax.eval_shape(lambda: state.loss_state), "the state that loss_fn returns", "the given state")
+    checks.check_like(
+        new_state, jax.eval_shape(lambda: state.loss_state), "the state that loss_fn returns", "the given state"
+    )
     return checks.check_scalar(loss, "loss_fn"), new_state
 
 
