@@ -1,0 +1,11 @@
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    """Runs a test in both precisions; inside, jax makes arrays of that dtype."""
+    with jax.enable_x64(request.param == "float64"):
+        yield request.param

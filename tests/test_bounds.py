@@ -1,0 +1,134 @@
+import functools
+
+import hypothesis
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from jax.test_util import check_grads
+
+from jaxelbo import bounds
+
+LOG_WEIGHTS = hnp.arrays(np.float64, st.sampled_from([1, 2, 5, 30]), elements=st.floats(-50, 50))
+
+
+def naive_renyi(log_weights, alpha):
+    """In extended precision, by the definition."""
+    x = np.asarray(log_weights, np.longdouble)
+    if alpha == 1:
+        return float(np.mean(x))
+    t = np.longdouble(1) - np.longdouble(alpha)
+    top = np.max(t * x)
+    return float((top + np.log(np.mean(np.exp(t * x - top)))) / t)
+
+
+@hypothesis.settings(deadline=None, max_examples=100)
+@hypothesis.given(LOG_WEIGHTS, st.sampled_from([-3.0, -1.0, 0.0, 0.3, 0.5, 0.9, 0.99, 1.01, 2.0]))
+def test_renyi_is_its_definition(log_weights, alpha):
+    with jax.enable_x64(True):
+        value = bounds.renyi(jnp.asarray(log_weights), alpha)
+    np.testing.assert_allclose(value, naive_renyi(log_weights, alpha), rtol=1e-12, atol=1e-12)
+
+
+def test_renyi_passes_smoothly_through_its_limits(dtype):
+    rng = np.random.default_rng(0)
+    log_weights = jnp.asarray(rng.normal(size=20) * 3, dtype)
+    tolerance = 1e-12 if dtype == "float64" else 1e-6
+    assert bounds.renyi(log_weights, 1.0) == bounds.mean(log_weights)
+    np.testing.assert_allclose(
+        bounds.renyi(log_weights, 0.0), bounds.importance_weighted(log_weights), rtol=tolerance
+    )
+    # The slope at alpha = 1 is minus half the variance; on both sides of the places where the formula changes.
+    slope = jax.grad(bounds.renyi, argnums=1)
+    np.testing.assert_allclose(slope(log_weights, 1.0), -np.var(log_weights) / 2, rtol=1e-5)
+    spread = float(jnp.ptp(log_weights))
+    for edge in (1e-3 / spread, 1 / spread):
+        near = [float(jnp.asarray(1 - edge * factor, dtype)) for factor in (0.999, 1.001)]
+        values = [float(bounds.renyi(log_weights, alpha)) for alpha in near]
+        slopes = [float(slope(log_weights, alpha)) for alpha in near]
+        expected = [naive_renyi(log_weights, alpha) for alpha in near]
+        np.testing.assert_allclose(values, expected, rtol=tolerance, atol=tolerance)  # log-weights are of size 3
+        np.testing.assert_allclose(slopes[0], slopes[1], rtol=2e-2 if dtype == "float32" else 3e-3)
+    for alpha in (1 - 1e-7, 1 + 1e-7, 1 - 1e-4):
+        alpha = float(jnp.asarray(alpha, dtype))
+        expected = naive_renyi(log_weights, alpha)
+        np.testing.assert_allclose(bounds.renyi(log_weights, alpha), expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("alpha", [-1.0, 0.0, 0.5, 1.0, 1 - 1e-6, 2.0])
+def test_gradients_are_finite_differences(alpha):
+    with jax.enable_x64(True):
+        log_weights = jnp.asarray(np.random.default_rng(1).normal(size=6) * 2)
+        for bound in (bounds.mean, bounds.importance_weighted, functools.partial(bounds.renyi, alpha=alpha)):
+            check_grads(bound, (log_weights,), order=2, modes=["fwd", "rev"], atol=1e-5, rtol=1e-5)
+        if abs(alpha - 1) != 1e-6:
+            check_grads(bounds.renyi, (log_weights, alpha), order=1, modes=["rev"], atol=1e-5, rtol=1e-5)
+
+
+def test_renyi_weights_are_powers_of_the_normalised_weights():
+    with jax.enable_x64(True):
+        log_weights = jnp.asarray(np.random.default_rng(2).normal(size=7))
+        for alpha in (-1.0, 0.0, 0.4):
+            expected = np.exp((1 - alpha) * log_weights)
+            np.testing.assert_allclose(
+                jax.grad(bounds.renyi)(log_weights, alpha), expected / expected.sum(), rtol=1e-10
+            )
+
+
+@hypothesis.settings(deadline=None, max_examples=100)
+@hypothesis.given(LOG_WEIGHTS)
+def test_orderings_hold_on_every_draw(log_weights):
+    with jax.enable_x64(True):
+        x = jnp.asarray(log_weights)
+        chain = [bounds.renyi(x, 3.0), bounds.renyi(x, 1.5), bounds.mean(x), bounds.renyi(x, 0.5)]
+        chain += [bounds.importance_weighted(x), bounds.chi(x, 1.5), bounds.chi(x, 2.0), bounds.chi(x, 4.0), jnp.max(x)]
+    chain = np.asarray(chain)
+    assert np.all(np.diff(chain) >= -1e-12 * (1 + np.max(np.abs(log_weights)))), chain
+
+
+def test_chi_is_renyi():
+    x = jnp.asarray([0.1, 2.0, -1.0])
+    assert bounds.chi(x, 2.5) == bounds.renyi(x, -1.5)
+
+
+def test_zero_weights():
+    x = jnp.asarray([0.0, -jnp.inf])
+    assert bounds.mean(x) == -jnp.inf
+    assert bounds.renyi(x, 1.0) == -jnp.inf
+    assert bounds.renyi(x, 2.0) == -jnp.inf
+    np.testing.assert_allclose(bounds.importance_weighted(x), np.log(0.5), rtol=1e-6)
+    np.testing.assert_allclose(bounds.renyi(x, 0.5), 2 * np.log(0.5), rtol=1e-6)
+    np.testing.assert_allclose(bounds.chi(x, 2.0), np.log(0.5) / 2, rtol=1e-6)
+    np.testing.assert_allclose(jax.grad(bounds.importance_weighted)(x), [1.0, 0.0], atol=1e-7)
+    np.testing.assert_allclose(jax.grad(bounds.renyi)(x, 0.5), [1.0, 0.0], atol=1e-7)
+    everything = jnp.asarray([-jnp.inf, -jnp.inf])
+    assert bounds.importance_weighted(everything) == -jnp.inf
+
+
+def test_extremes():
+    x = jnp.asarray([1e4, -1e4, 3.0])
+    for bound in (bounds.importance_weighted, lambda x: bounds.renyi(x, 0.5), lambda x: bounds.chi(x, 2.0)):
+        assert 9_900 < bound(x) <= 10_000
+    assert jnp.isnan(bounds.renyi(jnp.asarray([jnp.nan, 0.0]), 0.5))
+
+
+@pytest.mark.parametrize(
+    ("argument", "error", "message"),
+    [
+        (1.0, TypeError, "log_weights must be a floating-point array, got float 1.0"),
+        (jnp.arange(3), TypeError, "log_weights must be a floating-point array, got an array of dtype int32"),
+        (jnp.zeros((2, 3)), ValueError, r"log_weights must have shape \[S\], got \(2, 3\)"),
+        (jnp.zeros(0), ValueError, "at least one sample"),
+    ],
+)
+def test_bad_log_weights(argument, error, message):
+    for bound in (bounds.mean, bounds.importance_weighted, functools.partial(bounds.renyi, alpha=0.5)):
+        with pytest.raises(error, match=message):
+            bound(argument)
+
+
+def test_bad_alpha():
+    with pytest.raises(ValueError, match=r"alpha must be a scalar, got shape \(2,\)"):
+        bounds.renyi(jnp.zeros(3), jnp.zeros(2))
