@@ -24,8 +24,8 @@ def check_log_joint(params: Params, key: Key, log_joint: LogJoint, family: Famil
       num_samples: S, static, at least 1.
 
     Raises:
-      ValueError: a value or gradient that is not finite: how many of the S draws are concerned, the first of them, and
-        the leaves of its gradient that are at fault.
+      ValueError: a value or gradient that is not finite: the first such draw, the leaf at fault (where its gradient is
+        not finite, or by exchange with a sound draw), and how many of the S draws are concerned.
       TypeError, ValueError: as `elbo`; traced arguments.
 
     >>> import jax, jaxelbo
@@ -54,14 +54,30 @@ def check_log_joint(params: Params, key: Key, log_joint: LogJoint, family: Famil
     values, flags = jax.jit(lambda key: monte_carlo.over_samples(examine, key, num_samples))(key)
     if checks.is_traced(values):
         raise ValueError("check_log_joint reads values; call it where log_joint closes over no traced value.")
-    names = checks.leaf_names(flags, "latent")
-    is_finite = np.isfinite(values) & np.all([np.asarray(flag) for flag in jax.tree.leaves(flags)], axis=0)
+    names, flags = checks.leaf_names(flags, "latent"), [np.asarray(flag) for flag in jax.tree.leaves(flags)]
+    is_finite = np.isfinite(values) & np.all(flags, axis=0)
     if is_finite.all():
         return
-    first = int(np.argmin(is_finite))
-    at_fault = [name for name, flag in zip(names, jax.tree.leaves(flags), strict=True) if not flag[first]]
-    where = f"not finite in {', '.join(at_fault)}" if at_fault else "finite"
+    first, count = int(np.argmin(is_finite)), int(np.sum(~is_finite))
+    at_fault = [name for name, flag in zip(names, flags, strict=True) if not flag[first]]
+    if at_fault:
+        reason = f"its gradient is not finite in {', '.join(at_fault)}"
+    else:
+        latents = monte_carlo.over_samples(lambda key: family.sample(params, key), key, num_samples)
+        at_fault = _leaves_that_mend(value, latents, first, int(np.argmax(is_finite)))
+        reason = f"but not with another draw's {', '.join(at_fault)}" if at_fault else "and no one leaf mends it"
     raise ValueError(
-        f"log_joint is {float(values[first])} at sample {first}, its gradient is {where}; {int((~is_finite).sum())} of "
-        f"{num_samples} draws are at fault. draws(...) with the same key returns them."
+        f"log_joint is {float(values[first])} at sample {first}, {reason}; {count} of {num_samples} draws are at fault. "
+        "draws(...) with the same key returns them."
     )
+
+
+def _leaves_that_mend(log_joint: LogJoint, latents: Latent, bad: int, sound: int) -> list[str]:
+    """Names of the leaves of draw ``bad`` that make the log joint finite when replaced by those of draw ``sound``."""
+    leaves, structure = jax.tree.flatten(latents)
+    mended = []
+    for index, name in enumerate(checks.leaf_names(latents, "latent")):
+        mixed = [leaf[sound if other == index else bad] for other, leaf in enumerate(leaves)]
+        if jnp.isfinite(log_joint(jax.tree.unflatten(structure, mixed))):
+            mended.append(name)
+    return mended

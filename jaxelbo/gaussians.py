@@ -67,7 +67,6 @@ def standard_deviation(gaussian: Gaussian) -> jax.Array:
 def kl_divergence(q: Gaussian, p: Gaussian) -> jax.Array:
     """KL(q || p) in nats, in closed form. Where p is `Dense` it makes one triangular solve."""
     # In p's standard coordinates q has mean m and scale matrix A:  2 KL = |m|^2 + |A|^2 - D - 2 log det A.
-    # One solve for both, because two independent batched solves can deadlock the CPU backend of XLA.
     shift = (q.loc - p.loc) * jnp.exp(-p.log_scale)
     log_ratio = q.log_scale - p.log_scale
     if isinstance(q, Diagonal) and isinstance(p, Diagonal):
@@ -94,7 +93,24 @@ def _unmix(gaussian: Gaussian, columns: jax.Array) -> jax.Array:
     """The inverse of `_mix`, on every column of ``[D, K]``."""
     if isinstance(gaussian, Diagonal):
         return columns
-    return jax.scipy.linalg.solve_triangular(gaussian.unit_tril, columns, lower=True, unit_diagonal=True)
+    return _solve_unit_lower(gaussian.unit_tril, columns)
+
+
+@jax.custom_jvp
+def _solve_unit_lower(matrix: jax.Array, columns: jax.Array) -> jax.Array:
+    return jax.scipy.linalg.solve_triangular(matrix, columns, lower=True, unit_diagonal=True)
+
+
+@_solve_unit_lower.defjvp
+def _solve_unit_lower_jvp(
+    primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    # jax's own rule makes a solve for each argument, and two independent batched solves in one program can deadlock
+    # XLA's CPU backend. Joined before the solve, the tangents need one, and so does the gradient.
+    (matrix, columns), (matrix_dot, columns_dot) = primals, tangents
+    solution = _solve_unit_lower(matrix, columns)
+    moved = columns_dot - jnp.matmul(jnp.tril(matrix_dot, -1), solution, precision=jax.lax.Precision.HIGHEST)
+    return solution, jax.scipy.linalg.solve_triangular(matrix, moved, lower=True, unit_diagonal=True)
 
 
 def _mixing_matrix(gaussian: Gaussian) -> jax.Array:
