@@ -1,0 +1,1 @@
+"""Side by side with bare JAX and with peers, in one run."""

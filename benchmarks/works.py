@@ -5,6 +5,7 @@ closed form, and the same optax update. Data are made up from a seed; only their
 """
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -193,8 +194,10 @@ def autoencoder(num_samples: int = 1, batch: int = 128, pixels: int = 64, hidden
     bound = jaxelbo.bounds.mean if num_samples == 1 else jaxelbo.bounds.importance_weighted
 
     def dense(sizes: list[int]) -> list[tuple[np.ndarray, np.ndarray]]:
-        pairs = zip(sizes[:-1], sizes[1:], strict=True)
-        return [(rng.normal(size=(m, n)).astype(np.float32) / np.sqrt(m), np.zeros(n, np.float32)) for m, n in pairs]
+        return [
+            (rng.normal(size=(m, n)).astype(np.float32) / np.sqrt(m), np.zeros(n, np.float32))
+            for m, n in itertools.pairwise(sizes)
+        ]
 
     def apply(layers: Any, h: jax.Array) -> jax.Array:
         (w1, b1), (w2, b2) = layers

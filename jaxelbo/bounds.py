@@ -128,7 +128,7 @@ def _log_mean_exp(log_weights: jax.Array) -> jax.Array:
 
 
 def _cumulants(deviation: jax.Array, order: jax.Array) -> jax.Array:
-    """log E[exp(t d)] / t for d of mean 0, by its first three cumulants; what is left out is of order t^4."""
+    """The function log E[exp(t d)] / t for d of mean 0, by three cumulants; what is left out is of order t^4."""
     second, third, fourth = (jnp.mean(deviation**power) for power in (2, 3, 4))
     return order * (second / 2 + order * (third / 6 + order * (fourth - 3 * second**2) / 24))
 

@@ -7,6 +7,7 @@ import operator
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 
 from jaxelbo.types import Family, Key, Params, PyTree
@@ -57,7 +58,7 @@ def check_scalar(value: Any, name: str) -> jax.Array:
         raise TypeError(f"{name} must return a floating-point scalar, got {describe(value)}.")
     if jnp.shape(value) != ():
         raise ValueError(
-            f"{name} must return a scalar, got shape {jnp.shape(value)}; sum over the entries if they are terms of one value."
+            f"{name} must return a scalar, got shape {jnp.shape(value)}; sum the entries if they are its terms."
         )
     if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
         raise TypeError(f"{name} must return a floating-point scalar, got {describe(value)}.")

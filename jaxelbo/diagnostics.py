@@ -32,10 +32,10 @@ def check_log_joint(params: Params, key: Key, log_joint: LogJoint, family: Famil
     >>> family = jaxelbo.families.mean_field({"rate": 0.0}, initial_scale=1.0)
     >>> params = family.init(jax.random.key(0))
     >>> log_joint = lambda z: jax.numpy.log(z["rate"]) - z["rate"]  # forgets that a rate is positive
-    >>> check_log_joint(params, jax.random.key(1), log_joint, family, num_samples=4)
+    >>> check_log_joint(params, jax.random.key(1), log_joint, family, num_samples=4)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    ValueError: log_joint is nan at sample 1
+    ValueError: log_joint is nan at sample ..., but not with another draw's latent['rate']; ... of 4 draws are at fault...
     """
     checks.check_callable(log_joint, "log_joint")
     checks.check_params(params, family)
@@ -73,7 +73,7 @@ def check_log_joint(params: Params, key: Key, log_joint: LogJoint, family: Famil
 
 
 def _leaves_that_mend(log_joint: LogJoint, latents: Latent, bad: int, sound: int) -> list[str]:
-    """Names of the leaves of draw ``bad`` that make the log joint finite when replaced by those of draw ``sound``."""
+    """Names of the leaves of draw ``bad`` that, taken from ``sound``, make the log joint finite."""
     leaves, structure = jax.tree.flatten(latents)
     mended = []
     for index, name in enumerate(checks.leaf_names(latents, "latent")):

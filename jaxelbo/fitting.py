@@ -7,7 +7,7 @@ callback or on the progress bar.
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,9 +34,10 @@ def fit(
 ) -> FitResult:
     """Lowers a loss by an optax optimiser: `run_algorithm` with `algorithms.gradient_descent`.
 
-    A step whose loss, parameters or optimiser state is not finite is undone and counted. Outside ``jit``, where the
-    first steps are at fault, one compiled check of loss and gradient at the start decides whether that is an error. A second call with the same ``loss_fn``,
-    ``optimizer`` and shapes compiles nothing: let data travel in ``data``, not in a closure.
+    A step whose loss, parameters or optimiser state is not finite is undone and counted. Outside ``jit``, where
+    the first steps are at fault, one compiled check of loss and gradient at the start decides whether that is an error.
+    A second call with the same ``loss_fn``, ``optimizer`` and shapes compiles nothing: let data travel in ``data``, not
+    in a closure.
 
     Args:
       params: where to start; a pytree of floating-point arrays.
@@ -70,8 +71,8 @@ def fit(
     ...     return -jaxelbo.elbo(params, key, log_joint, family, num_samples=8)
     >>> start, key = family.init(jax.random.key(0)), jax.random.key(1)
     >>> result = fit(start, key, loss_fn, optax.adam(0.05), num_steps=500, data=(1.0,))
-    >>> round(float(result.params["loc"][0]), 1)  # the posterior mean, x / 2
-    0.5
+    >>> bool(abs(result.params["loc"][0] - 0.5) < 0.1)  # the posterior mean is x / 2
+    True
     """
     checks.check_float_leaves(params, "params")
     if state is None:

@@ -5,7 +5,7 @@ of leaves; the pytree is built only where the user's function is called.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from jaxelbo.types import Latent
 class Layout(NamedTuple):
     """How a latent lies on a flat vector: its tree, and shape and dtype of each leaf. Holds no arrays."""
 
-    structure: jax.tree_util.PyTreeDef
+    structure: Any
     shapes: tuple[tuple[int, ...], ...]
     dtypes: tuple[jnp.dtype, ...]
 

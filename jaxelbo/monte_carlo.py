@@ -25,7 +25,7 @@ def evaluate(log_joint: LogJoint, latent: Latent, dtype: jax.typing.DTypeLike) -
 
 
 def log_weights_of_draws(params: Params, key: Key, log_joint: LogJoint, family: Family, num_samples: int) -> jax.Array:
-    """log p(x, z) - log q(z) at S draws, ``[S]``, differentiated through reparameterised draws."""
+    """The differences log p(x, z) - log q(z) at S draws, ``[S]``, differentiated through reparameterised draws."""
 
     def log_weight(key: Key) -> jax.Array:
         latent, log_q = family.sample_and_log_prob(params, key)

@@ -6,19 +6,19 @@ Floor 0. Arrays are written with their shapes in brackets: ``[S]`` samples, ``[D
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import jax
 
-PyTree = Any
-Params = PyTree
-Latent = PyTree
-Key = jax.Array
+PyTree: TypeAlias = Any
+Params: TypeAlias = PyTree
+Latent: TypeAlias = PyTree
+Key: TypeAlias = jax.Array
 
-LogJoint = Callable[[Latent], jax.Array]
+LogJoint: TypeAlias = Callable[[Latent], jax.Array]
 """One latent pytree -> scalar log p(x, z)."""
 
-Bound = Callable[[jax.Array], jax.Array]
+Bound: TypeAlias = Callable[[jax.Array], jax.Array]
 """Log-weights ``[S]`` -> scalar. Constants are fixed by ``functools.partial``."""
 
 

@@ -37,9 +37,7 @@ def test_renyi_passes_smoothly_through_its_limits(dtype):
     log_weights = jnp.asarray(rng.normal(size=20) * 3, dtype)
     tolerance = 1e-12 if dtype == "float64" else 1e-6
     assert bounds.renyi(log_weights, 1.0) == bounds.mean(log_weights)
-    np.testing.assert_allclose(
-        bounds.renyi(log_weights, 0.0), bounds.importance_weighted(log_weights), rtol=tolerance
-    )
+    np.testing.assert_allclose(bounds.renyi(log_weights, 0.0), bounds.importance_weighted(log_weights), rtol=tolerance)
     # The slope at alpha = 1 is minus half the variance; on both sides of the places where the formula changes.
     slope = jax.grad(bounds.renyi, argnums=1)
     np.testing.assert_allclose(slope(log_weights, 1.0), -np.var(log_weights) / 2, rtol=1e-5)

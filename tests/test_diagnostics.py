@@ -30,8 +30,10 @@ def test_names_sample_and_leaf():
 
 def test_a_gradient_alone():
     """Finite value, gradient 0 / 0 at a kink that only the second leaf has."""
-    with pytest.raises(ValueError, match=r"log_joint is -?\d.* at sample 0, its gradient is not finite in latent\['other'\]"):
-        check(lambda z: -z["rate"] ** 2 + jnp.sum(jnp.sqrt(0 * z["other"])))
+    with pytest.raises(
+        ValueError, match=r"log_joint is -?\d.* at sample 0, its gradient is not finite in latent\['other'\]"
+    ):
+        check(lambda z: -(z["rate"] ** 2) + jnp.sum(jnp.sqrt(0 * z["other"])))
 
 
 def test_a_value_alone():

@@ -56,7 +56,9 @@ def test_a_large_batch_of_gradients_ends():
     backwards = jax.tree.map(lambda leaf: leaf[::-1], params)
     gradient = jax.jit(jax.vmap(jax.grad(kl, argnums=(0, 1))))(params, backwards)
     one = jax.grad(kl, argnums=(0, 1))(*jax.tree.map(lambda leaf: leaf[7], (params, backwards)))
-    jax.tree.map(lambda batch, single: np.testing.assert_allclose(batch[7], single, rtol=1e-3, atol=1e-3), gradient, one)
+    jax.tree.map(
+        lambda batch, single: np.testing.assert_allclose(batch[7], single, rtol=1e-3, atol=1e-3), gradient, one
+    )
 
 
 def quadrature_case():
@@ -126,13 +128,13 @@ def test_pairs_without_closed_form_name_the_next():
 def test_bad_input():
     q, p = jaxelbo.families.mean_field({"a": 0.0}), jaxelbo.families.mean_field({"b": 0.0})
     params, key = q.init(jax.random.key(0)), jax.random.key(0)
-    with pytest.raises(ValueError, match="latent of family_q must have the structure that family_p asks for"):
+    with pytest.raises(ValueError, match=r"latent of family_q must have the structure that family_p asks for"):
         jaxelbo.kl_divergence(params, params, q, p)
-    with pytest.raises(ValueError, match="params_p must have the structure that family full_rank asks for"):
+    with pytest.raises(ValueError, match=r"params_p must have the structure that family full_rank asks for"):
         jaxelbo.kl_divergence(params, params, q, jaxelbo.families.full_rank({"a": 0.0}))
-    with pytest.raises(TypeError, match="family_q must be a jaxelbo.Family, got float 1.0"):
+    with pytest.raises(TypeError, match=r"family_q must be a jaxelbo.Family, got float 1.0"):
         jaxelbo.kl_divergence(params, params, 1.0, p)
-    with pytest.raises(ValueError, match="num_samples must be at least 2, got 1"):
+    with pytest.raises(ValueError, match=r"num_samples must be at least 2, got 1"):
         jaxelbo.kl_monte_carlo(params, params, key, q, q, num_samples=1)
     with pytest.raises(TypeError, match="key must be a JAX random key"):
         jaxelbo.kl_monte_carlo(params, params, 3, q, q, num_samples=4)

@@ -113,9 +113,7 @@ def test_closed_form_entropy_is_its_two_terms(dtype):
     log_joint = lambda z: -jnp.sum(z**4)
     draws = jaxelbo.draws(params, key, family, num_samples=5)
     expected = np.mean([-np.sum(np.asarray(z, np.float64) ** 4) for z in draws]) + float(family.entropy(params))
-    value = jaxelbo.elbo(
-        params, key, log_joint, family, num_samples=5, estimator=estimators.closed_form_entropy
-    )
+    value = jaxelbo.elbo(params, key, log_joint, family, num_samples=5, estimator=estimators.closed_form_entropy)
     np.testing.assert_allclose(value, expected, rtol=1e-6 if dtype == "float32" else 1e-13)
 
 

@@ -103,7 +103,9 @@ def test_gradients_are_finite_differences(make):
         params = oracles.random_params(family, 6)
         key, point = jax.random.key(7), jnp.asarray([0.3, -1.0, 2.0])
         check_grads(family.log_prob, (params, point), order=2, modes=["rev"], atol=1e-4, rtol=1e-4)
-        check_grads(lambda p: family.sample_and_log_prob(p, key), (params,), order=1, modes=["rev"], atol=1e-6, rtol=1e-6)
+        check_grads(
+            lambda p: family.sample_and_log_prob(p, key), (params,), order=1, modes=["rev"], atol=1e-6, rtol=1e-6
+        )
         check_grads(family.entropy, (params,), order=1, modes=["rev"], atol=1e-6, rtol=1e-6)
 
 
@@ -153,7 +155,9 @@ def test_bad_latents(make, like, error, message):
 def test_bad_starts(make):
     family = make({"a": 0.0, "b": jnp.zeros(2)})
     key = jax.random.key(0)
-    with pytest.raises(ValueError, match=r"start must have the structure .* expected leaves \[\"\['a'\]\", \"\['b'\]\"\]"):
+    with pytest.raises(
+        ValueError, match=r"start must have the structure .* expected leaves \[\"\['a'\]\", \"\['b'\]\"\]"
+    ):
         family.init(key, start={"a": 0.0})
     with pytest.raises(ValueError, match=r"start\['b'\] must have shape \(2,\)"):
         family.init(key, start={"a": 0.0, "b": jnp.zeros(3)})

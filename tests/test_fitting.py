@@ -160,9 +160,7 @@ def test_state_goes_in_and_comes_out():
         return loss * scale, {"mean": 0.9 * average["mean"] + 0.1 * loss, "count": average["count"] + 1}
 
     state = {"mean": jnp.zeros(()), "count": jnp.zeros((), jnp.int32)}
-    result = jaxelbo.fit(
-        START, jax.random.key(0), loss_fn, optax.adam(0.1), num_steps=20, state=state, data=(1.0,)
-    )
+    result = jaxelbo.fit(START, jax.random.key(0), loss_fn, optax.adam(0.1), num_steps=20, state=state, data=(1.0,))
     expected = 0.0
     for loss in np.asarray(result.history.loss):
         expected = 0.9 * expected + 0.1 * loss
@@ -320,7 +318,11 @@ def test_run_algorithm_takes_any_pair():
         ({"data": jnp.zeros(3)}, TypeError, r"data must be a tuple, as in data=\(x, y\)"),
         ({"data": ("text",)}, TypeError, r"data\[0\] must be an array or a number, got str 'text'"),
         ({"batch_size": 4}, ValueError, "batch_size needs data with rows, got none"),
-        ({"batch_size": 4, "data": (jnp.zeros(3),)}, ValueError, "batch_size must be at most the 3 rows of data, got 4"),
+        (
+            {"batch_size": 4, "data": (jnp.zeros(3),)},
+            ValueError,
+            "batch_size must be at most the 3 rows of data, got 4",
+        ),
         ({"batch_size": 0, "data": (jnp.zeros(3),)}, ValueError, "batch_size must be at least 1, got 0"),
         (
             {"batch_size": 2, "data": (jnp.zeros(3), jnp.zeros(4))},
@@ -339,7 +341,7 @@ def test_bad_input(change, error, message):
 
 
 def test_bad_algorithms_and_places():
-    with pytest.raises(TypeError, match="algorithm must be a jaxelbo.Algorithm, got"):
+    with pytest.raises(TypeError, match=r"algorithm must be a jaxelbo.Algorithm, got"):
         jaxelbo.run_algorithm(START, jax.random.key(0), noisy_loss, num_steps=3)
     with pytest.raises(ValueError, match="callback cannot be called inside jit"):
         jax.jit(

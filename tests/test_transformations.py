@@ -1,4 +1,4 @@
-"""Every public function of parameters and a key: eager = jit, vmap = loop, one trace, both kinds of key, dtypes kept."""
+"""Every public function of params and key: eager = jit, vmap = loop, one trace, both kinds of key, dtypes kept."""
 
 import functools
 

@@ -1,0 +1,53 @@
+# Two commands for a newcomer: `make demo` and `make test`. Each makes the environment first if it is stale.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
+VENV ?= .venv
+BIN = $(VENV)/bin
+DEMO = $(VENV)/.demo
+DEV = $(VENV)/.dev
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
+
+.PHONY: demo test test-fast check lint types doctest notebooks benchmarks clean
+
+demo: $(DEMO)
+	$(BIN)/python -m jaxelbo $(ARGS)
+
+test: $(DEV)
+	$(BIN)/python -m pytest $(ARGS)
+
+test-fast: $(DEV)
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+check: lint types doctest
+
+lint: $(DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(DEV)
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+doctest: $(DEV)
+	$(BIN)/python -m pytest --doctest-modules jaxelbo
+
+# Runs the notebooks in full and writes the .ipynb, with its outputs, beside each .py.
+notebooks: $(DEV)
+	for file in notebooks/*.py; do $(BIN)/jupytext --to ipynb --execute $$file || exit 1; done
+
+benchmarks: $(DEV)
+	$(BIN)/python -m benchmarks.step_cost
+	$(BIN)/python -m benchmarks.first_use
+	$(BIN)/python -m benchmarks.leaves
+
+$(DEMO): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "jaxelbo needs Python 3.11 or newer: make demo PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(INSTALL) ".[demo]"
+	touch $@
+
+$(DEV): $(DEMO)
+	$(INSTALL) ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache
