@@ -32,7 +32,7 @@ doctest: $(DEV)
 
 # Runs the notebooks in full and writes the .ipynb, with its outputs, beside each .py.
 notebooks: $(DEV)
-	for file in notebooks/*.py; do $(BIN)/jupytext --to ipynb --execute $$file || exit 1; done
+	$(BIN)/python -m notebooks.execute
 
 benchmarks: $(DEV)
 	$(BIN)/python -m benchmarks.step_cost

@@ -60,20 +60,20 @@ def vmapped(work: works.Work, num_fits: int = 256) -> tuple[Callable[[], Any], C
     fit = functools.partial(jaxelbo.fit, num_steps=work.num_steps, data=work.data)
     program = jax.jit(jax.vmap(lambda key: fit(work.params, key, work.loss_fn, work.optimizer)))
     bare_program = jax.jit(jax.vmap(lambda key: bare.run(work)(work.bare_params, key, *work.data)))
-    flops, size = cost_ratios(program.lower(keys), bare_program.lower(keys))
+    flops, size = cost_ratios(program.lower(keys).compile(), bare_program.lower(keys).compile())
     return lambda: program(keys), lambda: bare_program(keys), flops, size
 
 
 def step_ratios(work: works.Work) -> tuple[float, float]:
     """Flops and bytes of one compiled step, ours over the bare one's."""
     key = jax.random.key(0)
-    algorithm = jaxelbo.algorithms.gradient_descent(work.loss_fn, work.optimizer)
-    state = algorithm.init(work.params, key, *work.data)
     bare_state = work.bare_params, work.optimizer.init(work.bare_params)
     if work.batch_size is None:
-        lowered = jax.jit(algorithm.step).lower(state, key, *work.data)
-        bare_lowered = jax.jit(bare.step(work)).lower(bare_state, key, *work.data)
-        return cost_ratios(lowered, bare_lowered)
+        return cost_ratios(
+            compiled_step(work, key), jax.jit(bare.step(work)).lower(bare_state, key, *work.data).compile()
+        )
+    algorithm = jaxelbo.algorithms.gradient_descent(work.loss_fn, work.optimizer)
+    state = algorithm.init(work.params, key, *work.data)
 
     def batch_step(state: Any, key: jax.Array, rows: jax.Array, data: Any) -> Any:
         return algorithm.step(state, key, *minibatches.take(data, rows))
@@ -82,13 +82,20 @@ def step_ratios(work: works.Work) -> tuple[float, float]:
         return bare.step(work)(state, key, *(leaf[rows] for leaf in data))
 
     rows = np.arange(work.batch_size, dtype=np.int32)
-    lowered = jax.jit(batch_step).lower(state, key, rows, work.data)
-    return cost_ratios(lowered, jax.jit(bare_batch_step).lower(bare_state, key, rows, work.data))
+    compiled = jax.jit(batch_step).lower(state, key, rows, work.data).compile()
+    return cost_ratios(compiled, jax.jit(bare_batch_step).lower(bare_state, key, rows, work.data).compile())
 
 
-def cost_ratios(lowered: Any, bare_lowered: Any) -> tuple[float, float]:
+def compiled_step(work: works.Work, key: jax.Array) -> Any:
+    """One step of the algorithm that `fit` runs, compiled by itself."""
+    algorithm = jaxelbo.algorithms.gradient_descent(work.loss_fn, work.optimizer)
+    state = algorithm.init(work.params, key, *work.data)
+    return jax.jit(algorithm.step).lower(state, key, *work.data).compile()
+
+
+def cost_ratios(compiled: Any, bare_compiled: Any) -> tuple[float, float]:
     """Flops and bytes accessed, as XLA counts them after compilation."""
-    cost, bare_cost = lowered.compile().cost_analysis(), bare_lowered.compile().cost_analysis()
+    cost, bare_cost = compiled.cost_analysis(), bare_compiled.cost_analysis()
     return cost["flops"] / bare_cost["flops"], cost["bytes accessed"] / bare_cost["bytes accessed"]
 
 

@@ -47,6 +47,11 @@ class Work(NamedTuple):
     numpyro: Callable[[], tuple[Any, ...]] | None = None
 
 
+def estimator_for(closed_form: bool) -> jaxelbo.Estimator:
+    """The bare loop's form of the bound, or the default."""
+    return jaxelbo.estimators.closed_form_entropy if closed_form else jaxelbo.estimators.pathwise
+
+
 def logistic_regression(num_rows: int = 5_000, dim: int = 50) -> Work:
     """Mean field, one draw."""
     rng = np.random.default_rng(0)
@@ -85,7 +90,7 @@ def logistic_regression(num_rows: int = 5_000, dim: int = 50) -> Work:
     )  # fmt: skip
 
 
-def minibatch_regression() -> Work:
+def minibatch_regression(closed_form: bool = False) -> Work:
     """Logistic regression again, 256 rows of 60,000 a step, one permutation an epoch."""
     full = logistic_regression(num_rows=60_000)
     scale, dim = 60_000 / 256, 50
@@ -96,7 +101,8 @@ def minibatch_regression() -> Work:
         return scale * jnp.sum(y * logits - jax.nn.softplus(logits)) - 0.5 * jnp.sum(z**2)
 
     def loss_fn(params: Any, key: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
-        return -jaxelbo.elbo(params, key, functools.partial(log_joint, x=x, y=y), family, num_samples=1)
+        target = functools.partial(log_joint, x=x, y=y)
+        return -jaxelbo.elbo(params, key, target, family, num_samples=1, estimator=estimator_for(closed_form))
 
     def bare_loss(params: Any, key: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
         loc, log_scale = params
@@ -109,7 +115,7 @@ def minibatch_regression() -> Work:
     )  # fmt: skip
 
 
-def hierarchical(num_groups: int = 1_000) -> Work:
+def hierarchical(num_groups: int = 1_000, closed_form: bool = False) -> Work:
     """Normal means with unknown spread, mean field, one draw."""
     rng = np.random.default_rng(1)
     y = rng.normal(size=num_groups).astype(np.float32) * 2
@@ -122,7 +128,7 @@ def hierarchical(num_groups: int = 1_000) -> Work:
 
     def loss_fn(params: Any, key: jax.Array, y: jax.Array) -> jax.Array:
         log_joint = lambda z: density(z["mu"], z["log_tau"], z["theta"], y)  # noqa: E731
-        return -jaxelbo.elbo(params, key, log_joint, family, num_samples=1)
+        return -jaxelbo.elbo(params, key, log_joint, family, num_samples=1, estimator=estimator_for(closed_form))
 
     def bare_loss(params: Any, key: jax.Array, y: jax.Array) -> jax.Array:
         loc, log_scale = params

@@ -35,7 +35,7 @@ def check_log_joint(params: Params, key: Key, log_joint: LogJoint, family: Famil
     >>> check_log_joint(params, jax.random.key(1), log_joint, family, num_samples=4)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    ValueError: log_joint is nan at sample ..., but not with another draw's latent['rate']; ... of 4 draws are at fault...
+    ValueError: log_joint is nan at sample ..., but not with another draw's latent['rate']; ...
     """
     checks.check_callable(log_joint, "log_joint")
     checks.check_params(params, family)
@@ -67,13 +67,13 @@ def check_log_joint(params: Params, key: Key, log_joint: LogJoint, family: Famil
         at_fault = _leaves_that_mend(value, latents, first, int(np.argmax(is_finite)))
         reason = f"but not with another draw's {', '.join(at_fault)}" if at_fault else "and no one leaf mends it"
     raise ValueError(
-        f"log_joint is {float(values[first])} at sample {first}, {reason}; {count} of {num_samples} draws are at fault. "
-        "draws(...) with the same key returns them."
+        f"log_joint is {float(values[first])} at sample {first}, {reason}; {count} of {num_samples} draws are at "
+        "fault. draws(...) with the same key returns them."
     )
 
 
 def _leaves_that_mend(log_joint: LogJoint, latents: Latent, bad: int, sound: int) -> list[str]:
-    """Names of the leaves of draw ``bad`` that, taken from ``sound``, make the log joint finite."""
+    """Names of the leaves that make draw ``bad`` finite when taken from draw ``sound``."""
     leaves, structure = jax.tree.flatten(latents)
     mended = []
     for index, name in enumerate(checks.leaf_names(latents, "latent")):

@@ -42,7 +42,7 @@ def _draw_bound(axes: Axes, bounds: np.ndarray, log_evidence: float) -> None:
     axes.axhline(log_evidence, color=DATA, linewidth=1.5, linestyle="--", label="log evidence (quadrature)")
     low = np.quantile(smooth, 0.02) if len(smooth) > 20 else bounds.min()
     axes.set_ylim(min(low, log_evidence - 1) - 0.5, log_evidence + 1)
-    axes.set(xlabel="step", ylabel="nats", title="The bound rises to the log evidence")
+    axes.set(xlabel="step", ylabel="nats", title="The bound rises towards the log evidence")
     axes.legend(frameon=False, loc="lower right")
 
 

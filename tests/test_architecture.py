@@ -1,0 +1,76 @@
+"""The structure that ARCHITECTURE.md states."""
+
+import ast
+import pathlib
+
+import jaxelbo
+
+PACKAGE = pathlib.Path(jaxelbo.__file__).parent
+FLOORS = {
+    "types": 0, "checks": 0.5,
+    "bounds": 1, "gaussians": 1, "flattening": 1,
+    "families": 2,
+    "monte_carlo": 3, "estimators": 3.1, "divergences": 3.1, "objectives": 3.2,
+    "algorithms": 4, "posteriors": 4, "diagnostics": 4,
+    "minibatches": 5, "stepping": 5.1, "fitting": 5.2, "reporting": 5,
+    "__init__": 6, "demo": 7, "__main__": 8,
+}  # fmt: skip
+
+
+def imports_of(path):
+    """Names below jaxelbo that a file imports, and the names of other packages with their dotted paths."""
+    inside, outside = set(), set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            (inside if parts[0] == "jaxelbo" else outside).add(tuple(parts))
+    return inside, outside
+
+
+def test_imports_point_downwards():
+    for path in PACKAGE.rglob("*.py"):
+        place = path.relative_to(PACKAGE).with_suffix("").parts[0]
+        for name in imports_of(path)[0]:
+            target = name[1] if len(name) > 1 else "__init__"
+            target = target if target in FLOORS else "__init__"
+            same_folder = target == place and len(path.relative_to(PACKAGE).parts) > 1
+            assert same_folder or FLOORS[target] < FLOORS[place], f"{path}: {'.'.join(name)}"
+
+
+def test_runtime_packages_alone_and_nothing_private():
+    allowed = {"jax", "optax", "chex", "numpy"}
+    standard = {
+        "argparse",
+        "collections",
+        "contextlib",
+        "dataclasses",
+        "functools",
+        "math",
+        "operator",
+        "pathlib",
+        "sys",
+    }
+    for path in PACKAGE.rglob("*.py"):
+        for name in imports_of(path)[1]:
+            lazily = path.parts[-2] == "demo" or path.name in ("__main__.py", "reporting.py")
+            assert name[0] in allowed | standard | {"typing"} or (lazily and name[0] in {"rich", "matplotlib"}), path
+            assert not any(part.startswith("_") and not part.startswith("__") for part in name), f"{path}: {name}"
+
+
+def test_no_module_has_the_name_of_a_public_function():
+    modules = {path.stem for path in PACKAGE.rglob("*.py")}
+    functions = set()
+    for module in (jaxelbo, jaxelbo.families, jaxelbo.bounds, jaxelbo.estimators, jaxelbo.algorithms):
+        functions |= {name for name, value in vars(module).items() if callable(value)}
+    assert not modules & functions
+
+
+def test_files_are_small():
+    for path in PACKAGE.rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= 320, path

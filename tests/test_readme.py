@@ -1,0 +1,19 @@
+import pathlib
+import re
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def test_readme_example_runs(capsys):
+    """And finds a posterior near the data's mean of 2.075."""
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    scope = {}
+    exec(compile(code, "README.md", "exec"), scope)
+    assert "Summary(mean=" in capsys.readouterr().out
+    location, _ = scope["family"].location_and_scale(scope["result"].params)
+    assert abs(location["mean"] - 2.075) < 0.2
+
+
+def test_readme_table_names_files_that_exist():
+    files = re.findall(r"`(jaxelbo/[\w/]+\.py)`", (ROOT / "README.md").read_text())
+    assert len(files) > 10 and all((ROOT / file).exists() for file in files)
