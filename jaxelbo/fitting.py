@@ -101,8 +101,8 @@ def run_algorithm(
 ) -> FitResult:
     """Takes ``num_steps`` steps of any `Algorithm`.
 
-    A step after which ``info`` or the state holds a number that is not finite, where it was finite before, is undone
-    and counted; the run goes on with the next key.
+    A step after which ``info``, the parameters or an array of the state is not finite, or a scalar of the state is NaN,
+    is undone and counted; the run goes on with the next key.
 
     Args:
       params: what ``algorithm.init`` starts from.

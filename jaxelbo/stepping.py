@@ -46,7 +46,7 @@ def advance(
     steps = loop.step + jnp.arange(length, dtype=jnp.int32)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(loop.key, steps)
     end, history = jax.lax.scan(lambda loop, key: step(algorithm, batch_size, loop, key, data), loop, keys)
-    return end, history, _is_finite(loop.algorithm_state, end.algorithm_state, history)
+    return end, history, _is_finite(algorithm, end.algorithm_state, history)
 
 
 def run(
@@ -92,23 +92,22 @@ def guarded_step(
 ) -> tuple[LoopState, Any]:
     """One step, undone and counted where its info or state is not finite."""
     new, info = plain_step(algorithm, batch_size, loop, key, data)
-    ok = _is_finite(loop.algorithm_state, new.algorithm_state, info)
+    ok = _is_finite(algorithm, new.algorithm_state, info)
     kept = jax.tree.map(lambda new, old: jnp.where(ok, new, old), new.algorithm_state, loop.algorithm_state)
     return new._replace(algorithm_state=kept, num_skipped=loop.num_skipped + jnp.where(ok, 0, 1)), info
 
 
-def _is_finite(old: PyTree, new: PyTree, info: PyTree) -> jax.Array:
-    """Whether ``info`` and the state are finite; a scalar of the state may stay infinite if it was so before.
+def _is_finite(algorithm: Algorithm, state: PyTree, info: PyTree) -> jax.Array:
+    """Whether ``info``, the parameters and the arrays of the state are finite, and no scalar of the state is NaN.
 
-    Some optimisers start from an infinite "best value so far".
+    A scalar of the state may be infinite: some optimisers start from an infinite "best value so far".
     """
-    of_info = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(info) if _is_float(leaf)]
-    of_state = [
-        jnp.all(jnp.isfinite(after)) if after.ndim else jnp.isfinite(after) | ~(jnp.isfinite(before) | jnp.isnan(after))
-        for before, after in zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True)
-        if _is_float(after)
-    ]
-    return functools.reduce(jnp.logical_and, of_info + of_state, jnp.asarray(True))
+    leaves = [leaf for leaf in jax.tree.leaves((info, algorithm.params(state))) if _is_float(leaf)]
+    of_state = [leaf for leaf in jax.tree.leaves(state) if _is_float(leaf)]
+    leaves += [leaf for leaf in of_state if leaf.ndim]
+    faults = [jnp.any(~jnp.isfinite(leaf)) for leaf in leaves]
+    faults += [jnp.isnan(leaf) for leaf in of_state if not leaf.ndim]
+    return ~functools.reduce(jnp.logical_or, faults, jnp.asarray(False))
 
 
 def _is_float(leaf: jax.Array) -> bool:

@@ -8,12 +8,13 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
+import chex
 import jax
 
 PyTree: TypeAlias = Any
 Params: TypeAlias = PyTree
 Latent: TypeAlias = PyTree
-Key: TypeAlias = jax.Array
+Key: TypeAlias = chex.PRNGKey
 
 LogJoint: TypeAlias = Callable[[Latent], jax.Array]
 """One latent pytree -> scalar log p(x, z)."""

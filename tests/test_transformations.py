@@ -89,3 +89,23 @@ def test_transformations(name, make, dtype):
     chex.assert_trees_all_equal([np.asarray(leaf) for leaf in jax.tree.leaves(raw)], [np.asarray(n) for n in numbers])
     for leaf in numbers:
         assert leaf.dtype == (dtype if jnp.issubdtype(leaf.dtype, jnp.floating) else jnp.int32)
+
+
+def test_first_line_a_user_tries():
+    """jax.grad(elbo)(...) and jax.jit(elbo, static_argnames=...), as they stand."""
+    family = families.mean_field(LIKE)
+    params, key = family.init(jax.random.key(0)), jax.random.key(1)
+    gradient = jax.grad(jaxelbo.elbo)(params, key, log_joint, family, num_samples=8)
+    compiled = jax.jit(jaxelbo.elbo, static_argnames=("log_joint", "family", "num_samples", "estimator"))
+    value = compiled(params, key, log_joint, family, num_samples=8)
+    np.testing.assert_allclose(value, jaxelbo.elbo(params, key, log_joint, family, num_samples=8), rtol=1e-6)
+    step = 1e-2
+    for name in params:
+        direction = jax.tree.map(jnp.zeros_like, params) | {name: gradient[name]}
+        ahead, behind = (
+            compiled(
+                jax.tree.map(lambda p, d, s=s: p + s * d, params, direction), key, log_joint, family, num_samples=8
+            )
+            for s in (step, -step)
+        )
+        np.testing.assert_allclose((ahead - behind) / (2 * step), jnp.sum(gradient[name] ** 2), rtol=2e-2)
