@@ -45,7 +45,8 @@ def run(work: Work) -> Callable[..., Any]:
 
         def epoch(carry: Any, key: jax.Array) -> Any:
             key_order, key_steps = jax.random.split(key)
-            rows = jax.random.permutation(key_order, num_rows)[: steps * batch].reshape(steps, batch)
+            order = jnp.argsort(jax.random.bits(key_order, (num_rows,), jnp.uint32))  # faster than random.permutation
+            rows = order[: steps * batch].reshape(steps, batch)
             return jax.lax.scan(body, carry, (jax.random.split(key_steps, steps), rows))
 
         keys = jax.random.split(key, -(-work.num_steps // steps))

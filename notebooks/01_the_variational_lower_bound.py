@@ -39,7 +39,7 @@ from scipy import stats
 import jaxelbo
 
 SHORT = os.environ.get("JAXELBO_SHORT") == "1"  # fewer steps, for the tests
-NUM_STEPS = 800 if SHORT else 2_000
+NUM_STEPS = 1_500 if SHORT else 2_000
 BLUE, RED, GREY = "#1f6f8b", "#c8553d", "#8a949b"
 plt.rcParams.update({"figure.dpi": 110, "axes.spines.top": False, "axes.spines.right": False, "font.size": 10})
 

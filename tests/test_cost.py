@@ -27,11 +27,11 @@ def test_flops_and_bytes_of_a_step(make):
 
 @pytest.mark.parametrize("make", [works.hierarchical, works.minibatch_regression])
 def test_flops_and_bytes_with_closed_form_entropy(make):
-    """As the bare loop has it; the mean log-weight's value costs up to 8% more flops on the hierarchical model."""
+    """As the bare loop has it; the value of the mean log-weight costs up to 9% more flops on the hierarchical model."""
     flops, size = step_cost.step_ratios(make(closed_form=True))
     assert flops <= LIMIT and size <= LIMIT
     flops, size = step_cost.step_ratios(make())
-    assert flops <= 1.08 and size <= 1.06
+    assert flops <= 1.09 and size <= 1.06
 
 
 def test_many_leaves_make_a_small_program():

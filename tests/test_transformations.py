@@ -94,12 +94,12 @@ def test_transformations(name, make, dtype):
 def test_first_line_a_user_tries():
     """jax.grad(elbo)(...) and jax.jit(elbo, static_argnames=...), as they stand."""
     family = families.mean_field(LIKE)
-    params, key = family.init(jax.random.key(0)), jax.random.key(1)
+    params, key = oracles.random_params(family, 3), jax.random.key(1)
     gradient = jax.grad(jaxelbo.elbo)(params, key, log_joint, family, num_samples=8)
     compiled = jax.jit(jaxelbo.elbo, static_argnames=("log_joint", "family", "num_samples", "estimator"))
     value = compiled(params, key, log_joint, family, num_samples=8)
     np.testing.assert_allclose(value, jaxelbo.elbo(params, key, log_joint, family, num_samples=8), rtol=1e-6)
-    step = 1e-2
+    step = 1e-2 / max(float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(gradient))
     for name in params:
         direction = jax.tree.map(jnp.zeros_like, params) | {name: gradient[name]}
         ahead, behind = (
