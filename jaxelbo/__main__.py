@@ -68,7 +68,7 @@ def _make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--family", choices=sorted(FAMILIES), default="full_rank", help="approximating family")
     parser.add_argument("--steps", type=_count, default=3_000, help="optimisation steps")
     parser.add_argument("--draws", type=_count, default=8, help="draws of the bound in each step")
-    parser.add_argument("--seed", type=int, default=0, help="seed of all random numbers")
+    parser.add_argument("--seed", type=_seed, default=0, help="seed of all random numbers")
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("eight_schools.png"), help="picture, a PNG")
     return parser
 
@@ -79,14 +79,20 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _seed(text: str) -> int:
+    if not text.isdigit() or int(text) >= 2**31:
+        raise argparse.ArgumentTypeError(f"must be an integer from 0 to 2^31 - 1, got {text!r}")
+    return int(text)
+
+
 def _writable(parser: argparse.ArgumentParser, path: pathlib.Path) -> pathlib.Path:
     """The path, once it is known that a file can be written there; asked before the fit, not after."""
     existed = path.exists()
     try:
         with path.open("ab"):
             pass
-    except OSError as reason:
-        parser.error(f"cannot write {path}: {reason.strerror}")
+    except (OSError, ValueError) as reason:
+        parser.error(f"cannot write {path}: {getattr(reason, 'strerror', reason)}")
     if not existed:
         path.unlink()
     return path

@@ -1,8 +1,8 @@
 """Bounds on the log evidence: pure functions from log-weights ``[S]`` to a scalar.
 
 Floor 1. A log-weight is log p(x, z) - log q(z) at a draw z of q, in nats. A weight of zero is a log-weight of
-``-inf`` and is welcome. Any function of this form is a bound for the floors above; a variant is made by
-``functools.partial(bounds.renyi, alpha=0.5)``.
+``-inf`` and is welcome, in the values and, unless all weights are zero or alpha > 1, in the gradients. Any
+function of this form is a bound for the floors above; ``functools.partial(bounds.renyi, alpha=0.5)`` makes a variant.
 
 In expectation over the draws, mean <= importance weighted <= log p(x), the latter rising with S.
 """
@@ -23,6 +23,9 @@ def mean(log_weights: jax.Array) -> jax.Array:
 
     Returns:
       Scalar, in nats.
+
+    Raises:
+      TypeError, ValueError: log-weights that are not a floating-point array ``[S]``, S at least 1.
 
     References:
       Jordan, Ghahramani, Jaakkola, Saul (1999), *An Introduction to Variational Methods for Graphical Models*.
@@ -47,6 +50,9 @@ def importance_weighted(log_weights: jax.Array) -> jax.Array:
     Returns:
       Scalar, in nats; ``-inf`` where every weight is zero.
 
+    Raises:
+      TypeError, ValueError: log-weights that are not a floating-point array ``[S]``, S at least 1.
+
     References:
       Burda, Grosse, Salakhutdinov (2016), *Importance Weighted Autoencoders*.
 
@@ -69,10 +75,14 @@ def renyi(log_weights: jax.Array, alpha: jax.Array | float) -> jax.Array:
 
     Args:
       log_weights: ``[S]``, in nats.
-      alpha: the order, a scalar; may be traced and differentiated in.
+      alpha: the order, a finite scalar; may be traced and differentiated in.
 
     Returns:
       Scalar, in nats.
+
+    Raises:
+      TypeError, ValueError: log-weights that are not a floating-point array ``[S]``, S at least 1; an order
+        that is not a real scalar.
 
     References:
       Li, Turner (2016), *Renyi Divergence Variational Inference*.
@@ -83,9 +93,7 @@ def renyi(log_weights: jax.Array, alpha: jax.Array | float) -> jax.Array:
     [0.5493, 0.6238, 0.6931, 0.8047]
     """
     _check_log_weights(log_weights)
-    if jnp.shape(alpha) != ():
-        raise ValueError(f"alpha must be a scalar, got shape {jnp.shape(alpha)}; vmap over it.")
-    order = 1 - jnp.asarray(alpha, log_weights.dtype)
+    order = 1 - _check_order(alpha, "alpha", log_weights.dtype)
     # log E[w^t] / t is a mean of log-weights plus t/2 of their variance plus ...: three forms of one smooth function,
     # each where it keeps its digits. `spread` is how far the exponents t log w reach.
     finite = jnp.all(jnp.isfinite(log_weights))
@@ -96,7 +104,9 @@ def renyi(log_weights: jax.Array, alpha: jax.Array | float) -> jax.Array:
     centre = jnp.mean(log_weights)
     deviation = jnp.where(is_small & finite, log_weights - centre, 0)
     small = jnp.log1p(jnp.mean(jnp.expm1(order_safe * jnp.where(is_series, 0, deviation)))) / order_safe
-    large = _log_mean_exp(order_safe * jnp.where(is_small, 0, log_weights)) / order_safe
+    is_zero = jnp.isneginf(log_weights)  # kept out of the product, whose derivative in alpha would be 0 times infinity
+    scaled = order_safe * jnp.where(is_small | is_zero, 0, log_weights)
+    large = _log_mean_exp(jnp.where(is_zero, -jnp.inf * jnp.sign(order_safe), scaled)) / order_safe
     return jnp.where(is_small, centre + jnp.where(is_series, _cumulants(deviation, order), small), large)
 
 
@@ -108,10 +118,14 @@ def chi(log_weights: jax.Array, n: jax.Array | float) -> jax.Array:
 
     Args:
       log_weights: ``[S]``, in nats.
-      n: the order, a scalar; may be traced.
+      n: the order, a finite scalar; may be traced.
 
     Returns:
       Scalar, in nats.
+
+    Raises:
+      TypeError, ValueError: log-weights that are not a floating-point array ``[S]``, S at least 1; an order
+        that is not a real scalar.
 
     References:
       Dieng, Tran, Ranganath, Paisley, Blei (2017), *Variational Inference via chi Upper Bound Minimization*.
@@ -120,7 +134,8 @@ def chi(log_weights: jax.Array, n: jax.Array | float) -> jax.Array:
     >>> round(float(chi(jnp.log(jnp.array([1.0, 3.0])), 2)), 4)  # log 5 / 2
     0.8047
     """
-    return renyi(log_weights, 1 - jnp.asarray(n, log_weights.dtype))
+    _check_log_weights(log_weights)
+    return renyi(log_weights, 1 - _check_order(n, "n", log_weights.dtype))
 
 
 def _log_mean_exp(log_weights: jax.Array) -> jax.Array:
@@ -131,6 +146,16 @@ def _cumulants(deviation: jax.Array, order: jax.Array) -> jax.Array:
     """The function log E[exp(t d)] / t for d of mean 0, by three cumulants; what is left out is of order t^4."""
     second, third, fourth = (jnp.mean(deviation**power) for power in (2, 3, 4))
     return order * (second / 2 + order * (third / 6 + order * (fourth - 3 * second**2) / 24))
+
+
+def _check_order(value: jax.Array | float, name: str, dtype: jax.typing.DTypeLike) -> jax.Array:
+    if not isinstance(value, int | float) and not hasattr(value, "dtype"):
+        raise TypeError(f"{name} must be a real number, got {checks.describe(value)}.")
+    if jnp.shape(value) != ():
+        raise ValueError(f"{name} must be a scalar, got shape {jnp.shape(value)}; vmap over it.")
+    if jnp.issubdtype(jnp.result_type(value), jnp.complexfloating):
+        raise TypeError(f"{name} must be a real number, got {checks.describe(value)}.")
+    return jnp.asarray(value, dtype)
 
 
 def _check_log_weights(log_weights: jax.Array) -> None:

@@ -32,8 +32,10 @@ def check_key(key: Key, name: str = "key") -> None:
         raise ValueError(
             f"{name} must be one random key, got an array of keys of shape {jnp.shape(key)}; vmap over it."
         )
-    if dtype is not None and dtype == jnp.uint32 and jnp.shape(key) in ((2,), (4,)):
-        return
+    if dtype is not None and dtype == jnp.uint32:
+        if jnp.shape(key) == jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0))).shape:
+            return
+        raise ValueError(f"{name} must be one random key, got raw key data of shape {jnp.shape(key)}.")
     raise TypeError(f"{name} must be a JAX random key such as jax.random.key(0), got {describe(key)}.")
 
 
@@ -149,4 +151,7 @@ def describe(value: Any) -> str:
 def _is_array_like(value: Any) -> bool:
     if isinstance(value, bool | int | float | complex):
         return True
-    return hasattr(value, "shape") and hasattr(value, "dtype") and not isinstance(value, jax.ShapeDtypeStruct)
+    if not hasattr(value, "shape") or not hasattr(value, "dtype") or isinstance(value, jax.ShapeDtypeStruct):
+        return False
+    kinds = (jnp.number, jnp.bool_, jax.dtypes.prng_key)
+    return any(jnp.issubdtype(value.dtype, kind) for kind in kinds)

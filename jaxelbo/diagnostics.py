@@ -14,7 +14,7 @@ from jaxelbo.types import Family, Key, Latent, LogJoint, Params
 def check_log_joint(params: Params, key: Key, log_joint: LogJoint, family: Family, *, num_samples: int) -> None:
     """Looks for a draw of q at which the log joint or its gradient is not finite, and names it.
 
-    It reads values, so it is called outside ``jit``; it compiles one program.
+    It reads values, so it is called outside ``jit``.
 
     Args:
       params: the family's parameters.
@@ -60,7 +60,9 @@ def check_log_joint(params: Params, key: Key, log_joint: LogJoint, family: Famil
         return
     first, count = int(np.argmin(is_finite)), int(np.sum(~is_finite))
     at_fault = [name for name, flag in zip(names, flags, strict=True) if not flag[first]]
-    if at_fault:
+    if not is_finite.any():
+        reason = "as at every draw" + (f", its gradient not finite in {', '.join(at_fault)}" if at_fault else "")
+    elif at_fault:
         reason = f"its gradient is not finite in {', '.join(at_fault)}"
     else:
         latents = monte_carlo.over_samples(lambda key: family.sample(params, key), key, num_samples)

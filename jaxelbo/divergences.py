@@ -35,8 +35,8 @@ def kl_divergence(params_q: Params, params_p: Params, family_q: Family, family_p
       Scalar, in nats.
 
     Raises:
-      ValueError: a pair without a closed form (the message names `kl_monte_carlo`), latents that differ, params that
-        do not fit.
+      TypeError, ValueError: naming the argument: a pair without a closed form (the message names `kl_monte_carlo`),
+        latents that differ, params that do not fit.
 
     References:
       Kullback, Leibler (1951), *On Information and Sufficiency*.
@@ -171,8 +171,11 @@ def kl_monte_carlo(
         params_q, key, lambda latent: family_p.log_prob(params_p, latent), family_q, num_samples
     )
     terms = estimator(log_weights)
-    if jnp.shape(terms) != (num_samples,):
-        raise ValueError(f"estimator must return a term for each of {num_samples} samples, got {jnp.shape(terms)}.")
+    if getattr(terms, "shape", None) != (num_samples,) or not jnp.issubdtype(terms.dtype, jnp.floating):
+        raise ValueError(
+            f"estimator must return a floating-point term for each of {num_samples} samples, got "
+            f"{checks.describe(terms)}."
+        )
     return monte_carlo.estimate_of(terms)
 
 

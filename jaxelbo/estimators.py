@@ -90,8 +90,10 @@ def sticking_the_landing(
     fixed = jax.lax.stop_gradient(params)
 
     def log_weight(key: Key) -> jax.Array:
-        latent = family.sample(params, key)
-        log_q = family.log_prob(fixed, latent)
+        latent, log_q = family.sample_and_log_prob(params, key)
+        # The value is that of the draw, to the last bit; the gradient is that of log q at fixed parameters.
+        path = family.log_prob(fixed, latent)
+        log_q = jax.lax.stop_gradient(log_q) + (path - jax.lax.stop_gradient(path))
         return monte_carlo.evaluate(log_joint, latent, log_q.dtype) - log_q
 
     return _apply_bound(bound, monte_carlo.over_samples(log_weight, key, num_samples))

@@ -1,11 +1,10 @@
-"""The drivers: `fit` lowers a loss by an optax optimiser, `run_algorithm` drives any ``(init, step)`` pair.
+"""The loop: `fit` lowers a loss by an optax optimiser, `run_algorithm` drives any ``(init, step)`` pair.
 
 Floor 5. Outside ``jit`` the loop is a few calls of one compiled scan, driven from the host; inside ``jit`` or ``vmap``
 it is a pure scan. Both take the same steps with the same keys, so the numbers do not depend on the chunks, on the
 callback or on the progress bar.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxelbo import algorithms, checks, minibatches, stepping
+from jaxelbo import algorithms, checks, driving, minibatches, stepping
 from jaxelbo.algorithms import stochastic_gradient
 from jaxelbo.types import Algorithm, FitResult, Key, Params, Progress, PyTree
 
@@ -37,7 +36,7 @@ def fit(
     A step whose loss, parameters or optimiser state is not finite is undone and counted. Outside ``jit``, where
     the first steps are at fault, one compiled check of loss and gradient at the start decides whether that is an error.
     A second call with the same ``loss_fn``, ``optimizer`` and shapes compiles nothing: let data travel in ``data``, not
-    in a closure.
+    in a closure, whose values are read once, when the program is compiled.
 
     Args:
       params: where to start; a pytree of floating-point arrays.
@@ -50,7 +49,8 @@ def fit(
       state: what the loss carries from step to step, or ``None``.
       batch_size: where given, each step sees this many rows of every array in ``data``, by one permutation of the rows
         an epoch. Scale a sum over the rows by N / batch_size.
-      callback: called with `Progress` between chunks of steps; a true answer ends the run. See `progress_bar`.
+      callback: called with `Progress` between chunks of steps; ``True`` ends the run, ``None`` or ``False`` go on.
+        See `progress_bar`.
       report_every: steps between two calls of ``callback``; by default about a hundredth of all.
 
     Returns:
@@ -79,12 +79,12 @@ def fit(
         algorithm, start = algorithms.gradient_descent(loss_fn, optimizer), params
     else:
         algorithm, start = algorithms.gradient_descent_with_state(loss_fn, optimizer), (params, state)
-    num_steps, batch_size = _check_arguments(start, key, algorithm, num_steps, data, batch_size)
+    num_steps, batch_size = _check_arguments(start, key, algorithm, num_steps, data, batch_size, callback, report_every)
 
     def explain() -> None:
         _check_start(loss_fn, algorithm, batch_size, start, key, data)
 
-    result = _drive(start, key, algorithm, num_steps, data, batch_size, callback, report_every, explain)
+    result = driving.drive(start, key, algorithm, num_steps, data, batch_size, callback, report_every, explain)
     return result._replace(state=result.algorithm_state.loss_state)
 
 
@@ -101,8 +101,8 @@ def run_algorithm(
 ) -> FitResult:
     """Takes ``num_steps`` steps of any `Algorithm`.
 
-    A step after which ``info``, the parameters or an array of the state is not finite, or a scalar of the state is NaN,
-    is undone and counted; the run goes on with the next key.
+    A step after which ``info`` or the vital part of the state is not finite is undone and counted; the run goes on with
+    the next key.
 
     Args:
       params: what ``algorithm.init`` starts from.
@@ -112,7 +112,7 @@ def run_algorithm(
       data: a tuple, passed on to ``init`` and ``step``; traced.
       batch_size: where given, each step sees this many rows of ``data``, by one permutation of the rows an epoch;
         ``init`` sees them all.
-      callback: called with `Progress` between chunks of steps; a true answer ends the run.
+      callback: called with `Progress` between chunks of steps; ``True`` ends the run.
       report_every: steps between two calls of ``callback``; by default about a hundredth of all.
 
     Returns:
@@ -127,60 +127,10 @@ def run_algorithm(
     >>> result.history.loss.tolist()
     [1.0, 0.25, 0.0625]
     """
-    num_steps, batch_size = _check_arguments(params, key, algorithm, num_steps, data, batch_size)
-    return _drive(params, key, algorithm, num_steps, data, batch_size, callback, report_every, lambda: None)
-
-
-def _drive(
-    params: Params,
-    key: Key,
-    algorithm: Algorithm,
-    num_steps: int,
-    data: tuple[Any, ...],
-    batch_size: int | None,
-    callback: Callable[[Progress], bool | None] | None,
-    report_every: int | None,
-    explain: Callable[[], None],
-) -> FitResult:
-    """The loop. ``explain`` is called where the first chunk was not finite, and may raise."""
-    if checks.is_traced((params, key, data)):
-        if callback is not None:
-            raise ValueError("callback cannot be called inside jit, vmap or grad; call the loop outside, or drop it.")
-        end, history, _ = stepping.run(algorithm, batch_size, num_steps, stepping.guarded_step, params, key, data)
-        return _result(algorithm, end, history)
-    if callback is None:
-        program = functools.partial(stepping.run_compiled, algorithm, batch_size, num_steps)
-        return _result(algorithm, *_guarding(program, explain, params, key, data))
-    checks.check_callable(callback, "callback")
-    state, histories = stepping.start_compiled(algorithm, batch_size, params, key, data), []
-    for length in _chunk_lengths(num_steps, report_every):
-        program = functools.partial(stepping.advance_compiled, algorithm, batch_size, length)
-        state, history = _guarding(program, (lambda: None) if histories else explain, state, data)
-        histories.append(jax.tree.map(np.asarray, history))
-        now = algorithm.params(state.algorithm_state)
-        if callback(Progress(int(state.step), num_steps, now, histories[-1], int(state.num_skipped))):
-            break
-    return _result(algorithm, state, jax.tree.map(lambda *chunks: jnp.asarray(np.concatenate(chunks)), *histories))
-
-
-def _guarding(
-    program: Callable[..., tuple[stepping.LoopState, Any, jax.Array]], explain: Callable[[], None], *arguments: Any
-) -> tuple[stepping.LoopState, Any]:
-    """Runs a program without the guard, and again from the same start with it if something was not finite.
-
-    The guard reads all of the state once more in each step; nearly all runs can do without.
-    """
-    end, history, is_finite = program(stepping.plain_step, *arguments)
-    if checks.is_traced(is_finite):  # the algorithm closes over a traced value
-        return program(stepping.guarded_step, *arguments)[:2]
-    if not is_finite:
-        explain()
-        end, history, _ = program(stepping.guarded_step, *arguments)
-    return end, history
-
-
-def _result(algorithm: Algorithm, end: stepping.LoopState, history: Any) -> FitResult:
-    return FitResult(algorithm.params(end.algorithm_state), None, history, end.num_skipped, end.algorithm_state)
+    num_steps, batch_size = _check_arguments(
+        params, key, algorithm, num_steps, data, batch_size, callback, report_every
+    )
+    return driving.drive(params, key, algorithm, num_steps, data, batch_size, callback, report_every, lambda: None)
 
 
 def _check_start(
@@ -207,7 +157,14 @@ def _check_start(
 
 
 def _check_arguments(
-    params: Params, key: Key, algorithm: Algorithm, num_steps: int, data: tuple[Any, ...], batch_size: int | None
+    params: Params,
+    key: Key,
+    algorithm: Algorithm,
+    num_steps: int,
+    data: tuple[Any, ...],
+    batch_size: int | None,
+    callback: Any,
+    report_every: int | None,
 ) -> tuple[int, int | None]:
     if not isinstance(algorithm, Algorithm):
         raise TypeError(f"algorithm must be a jaxelbo.Algorithm, got {checks.describe(algorithm)}.")
@@ -220,15 +177,10 @@ def _check_arguments(
     checks.check_arrays(data, "data")
     if batch_size is not None:
         batch_size = minibatches.check_batch_size(batch_size, data)
+    if callback is not None:
+        checks.check_callable(callback, "callback")
+    if report_every is not None:
+        checks.check_count(report_every, "report_every")
+        if callback is None:
+            raise ValueError("report_every needs a callback to report to, got None.")
     return checks.check_count(num_steps, "num_steps"), batch_size
-
-
-def _chunk_lengths(num_steps: int, report_every: int | None) -> list[int]:
-    """Equal chunks, with a shorter one behind them where they do not divide the steps (one more program to compile)."""
-    if report_every is None:
-        about = -(-num_steps // 100)
-        divisors = [length for length in range(about, 10 * about) if num_steps % length == 0]
-        report_every = divisors[0] if divisors else about
-    report_every = min(checks.check_count(report_every, "report_every"), num_steps)
-    chunks, rest = divmod(num_steps, report_every)
-    return [report_every] * chunks + [rest] * (rest > 0)

@@ -67,13 +67,16 @@ def standard_deviation(gaussian: Gaussian) -> jax.Array:
 def kl_divergence(q: Gaussian, p: Gaussian) -> jax.Array:
     """KL(q || p) in nats, in closed form. Where p is `Dense` it makes one triangular solve."""
     # In p's standard coordinates q has mean m and scale matrix A:  2 KL = |m|^2 + |A|^2 - D - 2 log det A.
+    # A is lower triangular with diagonal s_q / s_p; its part of the sum is written without cancellation near q = p.
     shift = (q.loc - p.loc) * jnp.exp(-p.log_scale)
     log_ratio = q.log_scale - p.log_scale
+    of_diagonal = jnp.sum(jnp.expm1(2 * log_ratio) - 2 * log_ratio)
     if isinstance(q, Diagonal) and isinstance(p, Diagonal):
-        return jnp.sum(0.5 * (shift**2 + jnp.expm1(2 * log_ratio)) - log_ratio)
+        return 0.5 * (jnp.sum(shift**2) + of_diagonal)
     scale = jnp.exp(log_ratio)[:, None] * _mixing_matrix(q)
     whitened = _unmix(p, jnp.concatenate([scale, shift[:, None]], axis=1))
-    return 0.5 * (jnp.sum(whitened**2) - shift.size) - jnp.sum(log_ratio)
+    below, shift = jnp.tril(whitened[:, :-1], -1), whitened[:, -1]
+    return 0.5 * (jnp.sum(below**2) + jnp.sum(shift**2) + of_diagonal)
 
 
 def _log_density_of_noise(gaussian: Gaussian, noise: jax.Array) -> jax.Array:

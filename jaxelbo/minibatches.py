@@ -16,7 +16,7 @@ from jaxelbo.types import Key, PyTree
 
 
 class Order(NamedTuple):
-    """Where we stand: the permutations of this epoch and the following one ``[N]``, the position, the epoch, the key."""
+    """Where we stand: the permutations of this epoch and the following one ``[N]``, position, epoch, key."""
 
     current: jax.Array
     following: jax.Array
@@ -31,9 +31,12 @@ def check_batch_size(batch_size: int, data: tuple[PyTree, ...]) -> int:
     names, leaves = checks.leaf_names(data, "data"), jax.tree.leaves(data)
     if not leaves:
         raise ValueError("batch_size needs data with rows, got none.")
-    rows = [jnp.shape(leaf)[0] if jnp.ndim(leaf) else None for leaf in leaves]
+    for name, leaf in zip(names, leaves, strict=True):
+        if jnp.ndim(leaf) == 0:
+            raise ValueError(f"{name} must have rows where batch_size is given, got a scalar; close over it.")
+    rows = [jnp.shape(leaf)[0] for leaf in leaves]
     for name, count in zip(names, rows, strict=True):
-        if count is None or count != rows[0]:
+        if count != rows[0]:
             raise ValueError(f"{name} must have {rows[0]} rows as {names[0]} has, got {count}.")
     if batch_size > num_rows(data):
         raise ValueError(f"batch_size must be at most the {rows[0]} rows of data, got {batch_size}.")

@@ -149,9 +149,10 @@ def upper_bound(
     True
     """
     checks.check_count(num_samples, "num_samples", minimum=2)
-    if bound in (bounds.mean, bounds.importance_weighted):
+    checks.check_callable(bound, "bound")
+    if _is_lower(bound):
         raise ValueError(
-            f"bound must be an upper bound, got bounds.{bound.__name__}, a lower one; "
+            f"bound must be an upper bound, got bounds.{getattr(bound, 'func', bound).__name__}, here a lower one; "
             "use functools.partial(bounds.chi, n=2) or bounds.renyi with alpha < 0."
         )
     return lower_bound(params, key, log_joint, family, bound=bound, num_samples=num_samples, estimator=estimator)
@@ -183,6 +184,16 @@ def log_weights(params: Params, key: Key, log_joint: LogJoint, family: Family, *
     """
     num_samples = _check_arguments(params, key, log_joint, family, num_samples)
     return monte_carlo.log_weights_of_draws(params, key, log_joint, family, num_samples)
+
+
+def _is_lower(bound: Bound) -> bool:
+    """Whether this is known to be a lower bound; a traced order is not known."""
+    function, constants = getattr(bound, "func", bound), getattr(bound, "keywords", {})
+    if function is bounds.renyi and isinstance(constants.get("alpha"), int | float):
+        return constants["alpha"] >= 0
+    if function is bounds.chi and isinstance(constants.get("n"), int | float):
+        return constants["n"] < 1
+    return function is bounds.mean or function is bounds.importance_weighted
 
 
 def _check_arguments(params: Params, key: Key, log_joint: LogJoint, family: Family, num_samples: int) -> int:

@@ -5,6 +5,7 @@ Floor 4.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxelbo import checks, monte_carlo
 from jaxelbo.types import Family, Key, Latent, Params, Summary
@@ -40,8 +41,8 @@ def draws(params: Params, key: Key, family: Family, *, num_samples: int) -> Late
 def summary(latents: Latent, *, probability: float = 0.9) -> Summary:
     """Mean, standard deviation and central interval of every entry of every leaf, from draws.
 
-    Estimands: the moments and quantiles of the distribution that the draws come from; the standard deviation is that
-    of a population (divided by S - 1). Errors fall as one over the root of S.
+    Estimands: the mean, the standard deviation (from squares divided by S - 1) and the quantiles of the distribution
+    that the draws come from. Errors fall as one over the root of S.
 
     Args:
       latents: latent pytree, floating-point leaves ``[S, ...]``, such as `draws` returns; S at least 2.
@@ -60,7 +61,7 @@ def summary(latents: Latent, *, probability: float = 0.9) -> Summary:
     (50.0, 25.0, 75.0)
     """
     checks.check_float_leaves(latents, "latents")
-    if not isinstance(probability, float) or not 0 < probability < 1:
+    if not isinstance(probability, float | np.floating) or not 0 < probability < 1:
         raise ValueError(f"probability must be a number strictly between 0 and 1, got {checks.describe(probability)}.")
     rows = [jnp.shape(leaf)[0] if jnp.ndim(leaf) else 0 for leaf in jax.tree.leaves(latents)]
     for name, count in zip(checks.leaf_names(latents, "latents"), rows, strict=True):

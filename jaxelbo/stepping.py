@@ -16,12 +16,17 @@ from jaxelbo.types import Algorithm, Key, Params, PyTree
 
 
 class LoopState(NamedTuple):
-    """All that changes from step to step. ``order`` is ``None`` without minibatches."""
+    """All that changes from step to step, and what the guard must know of the start.
+
+    ``order`` is ``None`` without minibatches. ``infinite_scalars`` says of each scalar of the vital state whether it
+    was infinite at the start, as an optimiser's "best value so far" is; it may stay so.
+    """
 
     algorithm_state: Any
     order: minibatches.Order | None
     step: jax.Array
     num_skipped: jax.Array
+    infinite_scalars: list[jax.Array]
     key: Key
 
 
@@ -31,7 +36,9 @@ def start(algorithm: Algorithm, batch_size: int | None, params: Params, key: Key
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype=checks.canonical_dtype(leaf)), params)
     order = None if batch_size is None else minibatches.first_order(key_order, minibatches.num_rows(data))
     zero = jnp.zeros((), jnp.int32)
-    return LoopState(algorithm.init(params, key_init, *data), order, zero, zero, key_steps)
+    state = jax.tree.map(jnp.asarray, algorithm.init(params, key_init, *data))
+    infinite = [jnp.isinf(leaf) for leaf in _float_leaves(algorithm.vital(state)) if leaf.ndim == 0]
+    return LoopState(state, order, zero, zero, infinite, key_steps)
 
 
 def advance(
@@ -46,7 +53,7 @@ def advance(
     steps = loop.step + jnp.arange(length, dtype=jnp.int32)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(loop.key, steps)
     end, history = jax.lax.scan(lambda loop, key: step(algorithm, batch_size, loop, key, data), loop, keys)
-    return end, history, _is_finite(algorithm, end.algorithm_state, history)
+    return end, history, _is_finite(algorithm, end, history)
 
 
 def run(
@@ -62,10 +69,10 @@ def run(
     return advance(algorithm, batch_size, length, step, start(algorithm, batch_size, params, key, data), data)
 
 
-# At module level, so that the compiled programs outlive a call: a second fit of the same shapes compiles nothing.
-start_compiled = jax.jit(start, static_argnums=(0, 1))
-advance_compiled = jax.jit(advance, static_argnums=(0, 1, 2, 3))
-run_compiled = jax.jit(run, static_argnums=(0, 1, 2, 3))
+@functools.lru_cache(maxsize=64)
+def compiled(function: Callable[..., Any], *static: Any) -> Callable[..., Any]:
+    """``function`` with its first arguments fixed, compiled; equal ones share a program, the last 64 are kept."""
+    return jax.jit(functools.partial(function, *static))
 
 
 def next_batch(
@@ -83,32 +90,34 @@ def plain_step(
 ) -> tuple[LoopState, Any]:
     """One step, whatever comes of it."""
     data, order = next_batch(loop, batch_size, data)
-    algorithm_state, info = algorithm.step(loop.algorithm_state, key, *data)
+    result = algorithm.step(loop.algorithm_state, key, *data)
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise TypeError(f"algorithm.step must return (state, info), got {checks.describe(result)}.")
+    algorithm_state, info = jax.tree.map(jnp.asarray, result)
+    expected = jax.eval_shape(lambda: loop.algorithm_state)
+    checks.check_like(algorithm_state, expected, "the state that algorithm.step returns", "algorithm.init")
     return loop._replace(algorithm_state=algorithm_state, order=order, step=loop.step + 1), info
 
 
 def guarded_step(
     algorithm: Algorithm, batch_size: int | None, loop: LoopState, key: Key, data: tuple[Any, ...]
 ) -> tuple[LoopState, Any]:
-    """One step, undone and counted where its info or state is not finite."""
+    """One step, undone and counted where its info or vital state is not finite."""
     new, info = plain_step(algorithm, batch_size, loop, key, data)
-    ok = _is_finite(algorithm, new.algorithm_state, info)
+    ok = _is_finite(algorithm, new, info)
     kept = jax.tree.map(lambda new, old: jnp.where(ok, new, old), new.algorithm_state, loop.algorithm_state)
     return new._replace(algorithm_state=kept, num_skipped=loop.num_skipped + jnp.where(ok, 0, 1)), info
 
 
-def _is_finite(algorithm: Algorithm, state: PyTree, info: PyTree) -> jax.Array:
-    """Whether ``info``, the parameters and the arrays of the state are finite, and no scalar of the state is NaN.
-
-    A scalar of the state may be infinite: some optimisers start from an infinite "best value so far".
-    """
-    leaves = [leaf for leaf in jax.tree.leaves((info, algorithm.params(state))) if _is_float(leaf)]
-    of_state = [leaf for leaf in jax.tree.leaves(state) if _is_float(leaf)]
-    leaves += [leaf for leaf in of_state if leaf.ndim]
-    faults = [jnp.any(~jnp.isfinite(leaf)) for leaf in leaves]
-    faults += [jnp.isnan(leaf) for leaf in of_state if not leaf.ndim]
+def _is_finite(algorithm: Algorithm, loop: LoopState, info: PyTree) -> jax.Array:
+    """Whether ``info`` and the vital state are finite, but for scalars that were infinite at the start."""
+    vital = _float_leaves(algorithm.vital(loop.algorithm_state))
+    faults = [jnp.any(~jnp.isfinite(leaf)) for leaf in _float_leaves(info) + [leaf for leaf in vital if leaf.ndim]]
+    scalars = [leaf for leaf in vital if leaf.ndim == 0]
+    for leaf, may_be_infinite in zip(scalars, loop.infinite_scalars, strict=True):
+        faults.append(jnp.isnan(leaf) | (jnp.isinf(leaf) & ~may_be_infinite))
     return ~functools.reduce(jnp.logical_or, faults, jnp.asarray(False))
 
 
-def _is_float(leaf: jax.Array) -> bool:
-    return jnp.issubdtype(leaf.dtype, jnp.inexact)
+def _float_leaves(tree: PyTree) -> list[jax.Array]:
+    return [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]

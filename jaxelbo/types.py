@@ -30,7 +30,6 @@ class Family(NamedTuple):
     thing, and whoever needs it says so by name.
 
     Attributes:
-      name: what error messages call the family.
       init: ``(key, start=None) -> params``. ``start`` is a latent; ``None`` takes the values of the ``latent_like``
         that the family was made for (zeros where that holds shapes).
       sample: ``(params, key) -> latent``. Gradients flow through reparameterised parts only.
@@ -45,9 +44,9 @@ class Family(NamedTuple):
         own pytree.
       distribution: ``(params) -> record``: the flat latent's distribution in a closed form of its own
         (``gaussians.Diagonal``, ...), by whose type ``kl_divergence`` finds its formula.
+      name: what error messages call the family.
     """
 
-    name: str
     init: Callable[..., Params]
     sample: Callable[[Params, Key], Latent]
     log_prob: Callable[[Params, Latent], jax.Array]
@@ -59,6 +58,7 @@ class Family(NamedTuple):
     relax: Callable[..., tuple[Latent, Latent, Latent]] | None = None
     location_and_scale: Callable[[Params], tuple[Latent, Latent]] | None = None
     distribution: Callable[[Params], NamedTuple] | None = None
+    name: str = "without a name"
 
 
 class Estimator(Protocol):
@@ -78,6 +78,10 @@ class Estimate(NamedTuple):
     standard_error: jax.Array
 
 
+def _whole(state: Any) -> Any:
+    return state
+
+
 class Algorithm(NamedTuple):
     """An iterative method as pure functions; nothing in it assumes a gradient or a bound.
 
@@ -88,11 +92,13 @@ class Algorithm(NamedTuple):
       init: ``(params, key, *data) -> state``.
       step: ``(state, key, *data) -> (state, info)``; ``info`` is a pytree that the loop stacks into the history.
       params: ``(state) -> params``.
+      vital: ``(state) -> pytree``: the part of the state that must stay finite for a step to count; by default all.
     """
 
     init: Callable[..., Any]
     step: Callable[..., tuple[Any, Any]]
     params: Callable[[Any], Params]
+    vital: Callable[[Any], PyTree] = _whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +121,7 @@ class FitResult(NamedTuple):
       state: what the loss function carries from step to step, or ``None`` where it carries nothing.
       history: the algorithm's ``info``, leaves ``[T, ...]`` with T the number of steps taken. For `fit` it has one
         field, ``loss``.
-      num_skipped: how many steps were undone because their loss, parameters or state were not finite, ``[]`` int32.
+      num_skipped: how many steps were undone because their info or vital state was not finite, ``[]`` int32.
         ``num_skipped == T`` says that nothing was learned.
       algorithm_state: the algorithm's last state.
     """

@@ -12,7 +12,7 @@ FLOORS = {
     "families": 2,
     "monte_carlo": 3, "estimators": 3.1, "divergences": 3.1, "objectives": 3.2,
     "algorithms": 4, "posteriors": 4, "diagnostics": 4,
-    "minibatches": 5, "stepping": 5.1, "fitting": 5.2, "reporting": 5,
+    "minibatches": 5, "stepping": 5.1, "driving": 5.2, "fitting": 5.3, "reporting": 5,
     "__init__": 6, "demo": 7, "__main__": 8,
 }  # fmt: skip
 

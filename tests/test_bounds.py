@@ -127,6 +127,27 @@ def test_bad_log_weights(argument, error, message):
             bound(argument)
 
 
+def test_gradients_with_zero_weights():
+    x = jnp.asarray([0.0, 1.0, -jnp.inf])
+    with_two = lambda alpha: 1 / (1 - alpha) * jnp.log((1 + jnp.exp(1 - alpha)) / 3)
+    np.testing.assert_allclose(jax.grad(bounds.renyi, argnums=1)(x, 0.5), jax.grad(with_two)(0.5), rtol=1e-5)
+    np.testing.assert_allclose(jnp.sum(jax.grad(bounds.renyi)(x, 0.5)), 1.0, rtol=1e-6)
+    np.testing.assert_allclose(jnp.sum(jax.grad(bounds.chi)(x, 2.0)), 1.0, rtol=1e-6)
+
+
+def test_bad_orders():
+    with pytest.raises(ValueError, match=r"n must be a scalar, got shape \(2,\)"):
+        bounds.chi(jnp.zeros(3), jnp.ones(2))
+    with pytest.raises(TypeError, match="n must be a real number, got str '2'"):
+        bounds.chi(jnp.zeros(3), "2")
+    with pytest.raises(TypeError, match="alpha must be a real number, got NoneType"):
+        bounds.renyi(jnp.zeros(3), None)
+    with pytest.raises(TypeError, match="alpha must be a real number, got complex 1j"):
+        bounds.renyi(jnp.zeros(3), 1j)
+    with pytest.raises(TypeError, match="log_weights must be a floating-point array, got list"):
+        bounds.chi([1.0, 2.0], 2)
+
+
 def test_bad_alpha():
     with pytest.raises(ValueError, match=r"alpha must be a scalar, got shape \(2,\)"):
         bounds.renyi(jnp.zeros(3), jnp.zeros(2))

@@ -41,9 +41,7 @@ def test_zero_where_equal_and_small_beside(name, dtype):
     step = 1e-3
     beside = params | {"log_scale": params["log_scale"] + step}
     # Second order: 2 D (step)^2 / 2.
-    np.testing.assert_allclose(
-        jaxelbo.kl_divergence(beside, params, family, family), 3 * step**2, rtol=0.2 if dtype == "float32" else 1e-2
-    )
+    np.testing.assert_allclose(jaxelbo.kl_divergence(beside, params, family, family), 3 * step**2, rtol=2e-3)
 
 
 def test_a_large_batch_of_gradients_ends():
@@ -138,5 +136,7 @@ def test_bad_input():
         jaxelbo.kl_monte_carlo(params, params, key, q, q, num_samples=1)
     with pytest.raises(TypeError, match="key must be a JAX random key"):
         jaxelbo.kl_monte_carlo(params, params, 3, q, q, num_samples=4)
-    with pytest.raises(ValueError, match=r"estimator must return a term for each of 4 samples, got \(\)"):
+    with pytest.raises(
+        ValueError, match="estimator must return a floating-point term for each of 4 samples, got an array of dtype"
+    ):
         jaxelbo.kl_monte_carlo(params, params, key, q, q, num_samples=4, estimator=jnp.sum)

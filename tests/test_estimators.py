@@ -137,3 +137,12 @@ def test_estimators_check_the_log_joint(estimator):
     params, key = family.init(jax.random.key(0)), jax.random.key(1)
     with pytest.raises(ValueError, match=r"log_joint must return a scalar, got shape \(1,\)"):
         estimator(params, key, lambda z: z[None], family, bounds.mean, 3)
+
+
+@pytest.mark.parametrize("name", oracles.FAMILIES)
+def test_sticking_the_landing_has_the_bounds_value(name):
+    """To the last bit, where z - loc has lost half its digits too."""
+    family = oracles.FAMILIES[name](jnp.full(3, 1e4), initial_scale=1e-2)
+    params, key = family.init(jax.random.key(0)), jax.random.key(1)
+    value = lambda estimator: jaxelbo.elbo(params, key, jnp.sum, family, num_samples=5, estimator=estimator)
+    assert value(estimators.sticking_the_landing) == value(estimators.pathwise)

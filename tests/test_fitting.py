@@ -270,6 +270,50 @@ def test_the_guard_sees_every_kind_of_fault(bad, where):
     assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(result.algorithm_state))
 
 
+@pytest.mark.parametrize("shape", [(), (1,)])
+def test_an_overflowing_moment_is_undone(shape):
+    """One finite gradient of 1e25 makes Adam's second moment infinite, and would freeze the parameter for good."""
+
+    def loss_fn(params, key, step):
+        scale = jnp.where(step == 3, 1e25, 1.0)
+        return jnp.sum((params - 5.0) ** 2) * scale, step + 1
+
+    result = jaxelbo.fit(
+        jnp.zeros(shape), jax.random.key(0), loss_fn, optax.adam(0.1), num_steps=20, state=jnp.zeros((), jnp.int32)
+    )
+    assert result.num_skipped == 17  # the step counter is kept back with the rest
+
+
+def test_the_losss_own_state_may_be_infinite():
+    """A best-so-far that starts at -inf, and one that is infinite now and then; with chunks and without."""
+
+    def loss_fn(params, key, state):
+        return jnp.sum(params**2), jnp.where(jax.random.uniform(key) < 0.5, -jnp.inf, state)
+
+    fit = functools.partial(jaxelbo.fit, jnp.ones(2), jax.random.key(0), loss_fn, optax.sgd(0.1), num_steps=6)
+    results = [fit(state=state, **options)
+               for state in (jnp.array([-jnp.inf, 0.0]), jnp.zeros(2))
+               for options in ({}, {"callback": lambda progress: None, "report_every": 1})]  # fmt: skip
+    inside = jax.jit(lambda: fit(state=jnp.zeros(2)))()
+    for result in (*results, inside):
+        assert result.num_skipped == 0
+        np.testing.assert_allclose(result.params, 0.8**6, rtol=1e-5)
+
+
+def test_python_numbers_in_states_and_infos():
+    result = jaxelbo.fit(
+        START, jax.random.key(0), lambda p, k, s: (p["b"] ** 2, 1.0), optax.sgd(0.1), num_steps=3, state=0.0
+    )
+    assert result.state == 1.0
+    algorithm = jaxelbo.Algorithm(
+        init=lambda params, key: (params, 0),
+        step=lambda state, key: ((state[0] + 1, state[1] + 1), 2.0),
+        params=lambda state: state[0],
+    )
+    result = jaxelbo.run_algorithm(jnp.zeros(2), jax.random.key(0), algorithm, num_steps=3)
+    assert result.algorithm_state[1] == 3 and result.history.tolist() == [2.0, 2.0, 2.0]
+
+
 def test_dtypes_are_kept(dtype):
     start = {"a": 0.0, "b": np.ones(2)}
     loss_fn = lambda params, key: params["a"] ** 2 + jnp.sum(params["b"] ** 2)
@@ -329,8 +373,15 @@ def test_run_algorithm_takes_any_pair():
             ValueError,
             r"data\[1\] must have 3 rows as data\[0\] has, got 4",
         ),
-        ({"batch_size": 2, "data": (jnp.zeros(3), 1.0)}, ValueError, r"data\[1\] must have 3 rows .* got None"),
+        (
+            {"batch_size": 2, "data": (jnp.zeros(3), 1.0)},
+            ValueError,
+            r"data\[1\] must have rows where batch_size is given, got a scalar",
+        ),
         ({"callback": 3}, TypeError, "callback must be a function, got int 3"),
+        ({"data": (np.array(["a"]),)}, TypeError, r"data\[0\] must be an array or a number, got an array of dtype <U1"),
+        ({"report_every": 10}, ValueError, "report_every needs a callback to report to"),
+        ({"callback": lambda progress: progress.params}, TypeError, "callback must return None or a bool, got dict"),
         ({"callback": print, "report_every": 0}, ValueError, "report_every must be at least 1, got 0"),
     ],
 )
@@ -347,6 +398,23 @@ def test_bad_algorithms_and_places():
         jax.jit(
             lambda key: jaxelbo.fit(START, key, noisy_loss, optax.sgd(0.1), num_steps=3, callback=print)
         )(jax.random.key(0))  # fmt: skip
+
+    with pytest.raises(ValueError, match="callback cannot be called inside jit"):
+        jax.jit(
+            lambda shift: jaxelbo.fit(
+                START, jax.random.key(0), lambda p, k: p["b"] + shift, optax.sgd(0.1), num_steps=3, callback=print
+            )
+        )(1.0)  # fmt: skip
+    stateful = jaxelbo.algorithms.gradient_descent_with_state(lambda p, k, s: (p, s), optax.sgd(0.1))
+    with pytest.raises(TypeError, match=r"gradient_descent_with_state starts from a pair \(params, state\), got"):
+        jaxelbo.run_algorithm(jnp.ones(2), jax.random.key(0), stateful, num_steps=3)
+    for step, message in (
+        (lambda state, key: state, r"algorithm.step must return \(state, info\), got"),
+        (lambda state, key: ((state > 0), None), "the state that algorithm.step returns must have dtype float32"),
+    ):
+        bad = jaxelbo.Algorithm(lambda params, key: params, step, lambda state: state)
+        with pytest.raises(TypeError, match=message):
+            jaxelbo.run_algorithm(jnp.ones(2), jax.random.key(0), bad, num_steps=3)
 
     class Unhashable:
         __hash__ = None

@@ -201,6 +201,11 @@ class Setting:
         ({"num_samples": jnp.ones(2)}, TypeError, "num_samples must be an integer"),
         ({"key": 0}, TypeError, "key must be a JAX random key such as jax.random.key"),
         ({"key": jnp.zeros(2)}, TypeError, "key must be a JAX random key"),
+        (
+            {"key": jnp.zeros(4, jnp.uint32)},
+            ValueError,
+            r"key must be one random key, got raw .* \(4,\)",
+        ),
         ({"key": jax.random.split(jax.random.key(0))}, ValueError, r"key must be one random key, .* shape \(2,\)"),
         ({"family": jaxelbo.families.full_rank}, TypeError, "family must be a jaxelbo.Family, .*; call it with"),
         ({"family": None}, TypeError, "family must be a jaxelbo.Family, got NoneType"),
@@ -239,6 +244,16 @@ def test_bad_bounds_and_estimators():
         jaxelbo.elbo(*arguments, num_samples=4, estimator="pathwise")
     with pytest.raises(ValueError, match=r"bound must be an upper bound, got bounds.mean"):
         jaxelbo.upper_bound(*arguments, bound=bounds.mean, num_samples=4)
+    for lower in (
+        bounds.importance_weighted,
+        functools.partial(bounds.mean),
+        functools.partial(bounds.renyi, alpha=0.5),
+        functools.partial(bounds.chi, n=0.5),
+    ):
+        with pytest.raises(ValueError, match="bound must be an upper bound, got"):
+            jaxelbo.upper_bound(*arguments, bound=lower, num_samples=4)
+    with pytest.raises(TypeError, match="bound must be a function, got an array"):
+        jaxelbo.upper_bound(*arguments, bound=jnp.zeros(3), num_samples=4)
     with pytest.raises(ValueError, match="num_samples must be at least 2, got 1"):
         jaxelbo.upper_bound(*arguments, bound=functools.partial(bounds.chi, n=2), num_samples=1)
     for estimator in (estimators.sticking_the_landing, estimators.closed_form_entropy):

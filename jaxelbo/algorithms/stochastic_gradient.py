@@ -29,11 +29,12 @@ def gradient_descent(loss_fn: Callable[..., jax.Array], optimizer: optax.Gradien
 
     Each step takes one gradient at one key and gives the optimiser the value, the gradient and the loss as a function
     of params at that key, so line searches and plateau rules work. A line search wants a loss that is the same at
-    every step: let the loss ignore its key and use one of its own.
+    every step: let the loss ignore its key and use one of its own. An optimiser that asks for more than ``value``,
+    ``grad`` and ``value_fn`` (``optax.contrib.sam``, ``sophia``) needs a loop of its own.
 
     Args:
       loss_fn: ``(params, key, *data) -> scalar``, to be lowered.
-      optimizer: any ``optax.GradientTransformation``.
+      optimizer: an ``optax.GradientTransformation``.
 
     Returns:
       The `Algorithm`, started from params; its ``info`` is a `GradientDescentInfo`.
@@ -52,7 +53,7 @@ def gradient_descent(loss_fn: Callable[..., jax.Array], optimizer: optax.Gradien
     (0.5, 1.0)
     """
     _check(loss_fn, optimizer)
-    return Algorithm(Applied(_init, (optimizer,)), Applied(_step, (loss_fn, optimizer)), _params)
+    return Algorithm(Applied(_init, (optimizer,)), Applied(_step, (loss_fn, optimizer)), _params, _vital)
 
 
 def gradient_descent_with_state(
@@ -84,17 +85,22 @@ def gradient_descent_with_state(
     1
     """
     _check(loss_fn, optimizer)
-    return Algorithm(Applied(_init_with_state, (optimizer,)), Applied(_step, (loss_fn, optimizer)), _params)
+    return Algorithm(Applied(_init_with_state, (optimizer,)), Applied(_step, (loss_fn, optimizer)), _params, _vital)
 
 
 def _init(optimizer: optax.GradientTransformation, params: Params, key: Key, *data: Any) -> GradientDescentState:
-    return _init_with_state(optimizer, (params, None), key, *data)
+    del key, data
+    return GradientDescentState(params, optimizer.init(params), None)
 
 
 def _init_with_state(
     optimizer: optax.GradientTransformation, start: tuple[Params, PyTree], key: Key, *data: Any
 ) -> GradientDescentState:
     del key, data
+    if not isinstance(start, tuple) or len(start) != 2 or start[1] is None:
+        raise TypeError(
+            f"gradient_descent_with_state starts from a pair (params, state), got {checks.describe(start)}."
+        )
     params, loss_state = start
     return GradientDescentState(params, optimizer.init(params), loss_state)
 
@@ -121,6 +127,10 @@ def _step(
 
 def _params(state: GradientDescentState) -> Params:
     return state.params
+
+
+def _vital(state: GradientDescentState) -> PyTree:
+    return state.params, state.optimizer_state
 
 
 def loss_and_gradient(
@@ -154,4 +164,5 @@ def _check(loss_fn: Any, optimizer: Any) -> None:
     checks.check_static(loss_fn, "loss_fn")
     if not isinstance(optimizer, optax.GradientTransformation):
         hint = "; call it first, as in optax.adam(1e-2)" if callable(optimizer) else ""
+        hint = "; pass its .gradient_transformation()" if hasattr(optimizer, "gradient_transformation") else hint
         raise TypeError(f"optimizer must be an optax optimiser, got {checks.describe(optimizer)}{hint}.")

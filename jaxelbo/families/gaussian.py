@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxelbo import checks, flattening, gaussians
 from jaxelbo.types import Family, Key, Latent, Params
@@ -70,7 +71,7 @@ def initial_log_scale(layout: flattening.Layout, initial_scale: float) -> jax.Ar
 
 def check_initial_scale(initial_scale: float) -> None:
     """Requires a positive Python number."""
-    if isinstance(initial_scale, bool) or not isinstance(initial_scale, int | float):
+    if isinstance(initial_scale, bool) or not isinstance(initial_scale, int | float | np.floating):
         raise TypeError(f"initial_scale must be a number, got {checks.describe(initial_scale)}.")
     if not 0 < initial_scale < math.inf:
         raise ValueError(f"initial_scale must be positive and finite, got {initial_scale}.")
