@@ -79,12 +79,13 @@ def fit(
         algorithm, start = algorithms.gradient_descent(loss_fn, optimizer), params
     else:
         algorithm, start = algorithms.gradient_descent_with_state(loss_fn, optimizer), (params, state)
-    num_steps, batch_size = _check_arguments(start, key, algorithm, num_steps, data, batch_size, callback, report_every)
+    plan = driving.Plan(algorithm, num_steps, batch_size, callback, report_every)
+    _check_arguments(plan, start, key, data)
 
     def explain() -> None:
-        _check_start(loss_fn, algorithm, batch_size, start, key, data)
+        _check_start(loss_fn, plan, start, key, data)
 
-    result = driving.drive(start, key, algorithm, num_steps, data, batch_size, callback, report_every, explain)
+    result = driving.drive(plan, start, key, data, explain)
     return result._replace(state=result.algorithm_state.loss_state)
 
 
@@ -127,20 +128,19 @@ def run_algorithm(
     >>> result.history.loss.tolist()
     [1.0, 0.25, 0.0625]
     """
-    num_steps, batch_size = _check_arguments(
-        params, key, algorithm, num_steps, data, batch_size, callback, report_every
-    )
-    return driving.drive(params, key, algorithm, num_steps, data, batch_size, callback, report_every, lambda: None)
+    plan = driving.Plan(algorithm, num_steps, batch_size, callback, report_every)
+    _check_arguments(plan, params, key, data)
+    return driving.drive(plan, params, key, data, explain=lambda: None)
 
 
 def _check_start(
-    loss_fn: Callable[..., Any], algorithm: Algorithm, batch_size: int | None, start: PyTree, key: Key, data: Any
+    loss_fn: Callable[..., Any], plan: driving.Plan, start: PyTree, key: Key, data: tuple[Any, ...]
 ) -> None:
     """Raises where the loss or its gradient is not finite at step 0, naming the leaf; compiles one program."""
 
     def first_gradient(start: PyTree, key: Key, data: tuple[Any, ...]) -> tuple[jax.Array, PyTree]:
-        state = stepping.start(algorithm, batch_size, start, key, data)
-        batch, _ = stepping.next_batch(state, batch_size, data)
+        state = stepping.start(plan.algorithm, plan.batch_size, start, key, data)
+        batch, _ = stepping.next_batch(state, plan.batch_size, data)
         key = jax.random.fold_in(state.key, 0)
         (loss, _), gradient = stochastic_gradient.loss_and_gradient(loss_fn, state.algorithm_state, key, batch)
         return loss, jax.tree.map(lambda leaf: jnp.all(jnp.isfinite(leaf)), gradient)
@@ -156,31 +156,22 @@ def _check_start(
         )
 
 
-def _check_arguments(
-    params: Params,
-    key: Key,
-    algorithm: Algorithm,
-    num_steps: int,
-    data: tuple[Any, ...],
-    batch_size: int | None,
-    callback: Any,
-    report_every: int | None,
-) -> tuple[int, int | None]:
-    if not isinstance(algorithm, Algorithm):
-        raise TypeError(f"algorithm must be a jaxelbo.Algorithm, got {checks.describe(algorithm)}.")
-    for name, function in algorithm._asdict().items():
+def _check_arguments(plan: driving.Plan, params: PyTree, key: Key, data: tuple[Any, ...]) -> None:
+    if not isinstance(plan.algorithm, Algorithm):
+        raise TypeError(f"algorithm must be a jaxelbo.Algorithm, got {checks.describe(plan.algorithm)}.")
+    for name, function in plan.algorithm._asdict().items():
         checks.check_static(function, f"algorithm.{name}")
+    checks.check_count(plan.num_steps, "num_steps")
     checks.check_arrays(params, "params")
     checks.check_key(key)
     if not isinstance(data, tuple):
         raise TypeError(f"data must be a tuple, as in data=(x, y), got {checks.describe(data)}.")
     checks.check_arrays(data, "data")
-    if batch_size is not None:
-        batch_size = minibatches.check_batch_size(batch_size, data)
-    if callback is not None:
-        checks.check_callable(callback, "callback")
-    if report_every is not None:
-        checks.check_count(report_every, "report_every")
-        if callback is None:
+    if plan.batch_size is not None:
+        minibatches.check_batch_size(plan.batch_size, data)
+    if plan.callback is not None:
+        checks.check_callable(plan.callback, "callback")
+    if plan.report_every is not None:
+        checks.check_count(plan.report_every, "report_every")
+        if plan.callback is None:
             raise ValueError("report_every needs a callback to report to, got None.")
-    return checks.check_count(num_steps, "num_steps"), batch_size

@@ -25,9 +25,9 @@ class Order(NamedTuple):
     key: Key
 
 
-def check_batch_size(batch_size: int, data: tuple[PyTree, ...]) -> int:
+def check_batch_size(batch_size: int, data: tuple[PyTree, ...]) -> None:
     """Requires at least one array in ``data``, the same number of rows in all, and at least one batch of them."""
-    batch_size = checks.check_count(batch_size, "batch_size")
+    checks.check_count(batch_size, "batch_size")
     names, leaves = checks.leaf_names(data, "data"), jax.tree.leaves(data)
     if not leaves:
         raise ValueError("batch_size needs data with rows, got none.")
@@ -40,7 +40,6 @@ def check_batch_size(batch_size: int, data: tuple[PyTree, ...]) -> int:
             raise ValueError(f"{name} must have {rows[0]} rows as {names[0]} has, got {count}.")
     if batch_size > num_rows(data):
         raise ValueError(f"batch_size must be at most the {rows[0]} rows of data, got {batch_size}.")
-    return batch_size
 
 
 def num_rows(data: tuple[PyTree, ...]) -> int:

@@ -72,7 +72,9 @@ def lower_bound(
     """Any lower bound on log p(x) that is a function of log-weights, to be maximised.
 
     Estimand: E[bound(log_weights)] over S draws of q. Whether that lies below log p(x) is the bound's affair: it does
-    for ``bounds.mean``, ``bounds.importance_weighted`` and ``bounds.renyi`` with alpha >= 0.
+    for ``bounds.mean``, ``bounds.importance_weighted`` and ``bounds.renyi`` with alpha >= 0. May be differentiated in
+    params and in anything that ``log_joint`` or ``bound`` closes over; the pathwise gradient is unbiased for that of the
+    estimand at this S.
 
     Args:
       params: the family's parameters.
@@ -120,7 +122,7 @@ def upper_bound(
 
     Estimand: E[bound(log_weights)] over S draws of q, for ``bounds.chi`` or ``bounds.renyi`` with alpha < 0. The
     population value lies above log p(x); the estimate from S draws is biased low and may lie below log p(x), at S = 1
-    it is the ELBO, which must not be lowered: at least two draws are asked for.
+    it is the ELBO, which must not be lowered: at least two draws are asked for. May be differentiated as `lower_bound`.
 
     Args:
       params: the family's parameters.
@@ -161,7 +163,8 @@ def upper_bound(
 def log_weights(params: Params, key: Key, log_joint: LogJoint, family: Family, *, num_samples: int) -> jax.Array:
     """Log-weights log p(x, z) - log q(z) at S draws of q; every bound is a function of them.
 
-    At every z, log weight + log q(z) - log p(z|x) = log p(x). Differentiated, they follow reparameterised draws.
+    At every z, log weight + log q(z) - log p(z|x) = log p(x). May be differentiated in params, through
+    reparameterised draws, and in anything that ``log_joint`` closes over.
 
     Args:
       params: the family's parameters.

@@ -12,7 +12,7 @@ from jaxelbo.types import Family, Key, Latent, Params, Summary
 
 
 def draws(params: Params, key: Key, family: Family, *, num_samples: int) -> Latent:
-    """Independent draws of q.
+    """Independent draws of q, differentiable in params where q is reparameterised.
 
     Args:
       params: the family's parameters.

@@ -14,7 +14,7 @@ def mean_field(latent_like: Latent, *, initial_scale: float = 0.1) -> Family:
     Args:
       latent_like: a latent, or its shapes (``jax.ShapeDtypeStruct``); also the default start.
       initial_scale: standard deviation of every entry after ``init``; positive. Narrow starts are safe, wide ones can
-        diverge.
+        diverge. Later, in float32, scales are numbers for |log_scale| up to about 80.
 
     Returns:
       The `Family`. Its ``init`` ignores the key.
