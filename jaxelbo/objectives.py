@@ -73,8 +73,8 @@ def lower_bound(
 
     Estimand: E[bound(log_weights)] over S draws of q. Whether that lies below log p(x) is the bound's affair: it does
     for ``bounds.mean``, ``bounds.importance_weighted`` and ``bounds.renyi`` with alpha >= 0. May be differentiated in
-    params and in anything that ``log_joint`` or ``bound`` closes over; the pathwise gradient is unbiased for that of the
-    estimand at this S.
+    params and in anything that ``log_joint`` or ``bound`` closes over; the pathwise gradient is unbiased for that of
+    the estimand at this S.
 
     Args:
       params: the family's parameters.
