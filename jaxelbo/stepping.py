@@ -110,9 +110,10 @@ def guarded_step(
 
 
 def _is_finite(algorithm: Algorithm, loop: LoopState, info: PyTree) -> jax.Array:
-    """Whether ``info`` and the vital state are finite, but for scalars that were infinite at the start."""
+    """Whether info, params and vital state are finite, but for scalars of the latter that were infinite at the start."""
     vital = _float_leaves(algorithm.vital(loop.algorithm_state))
-    faults = [jnp.any(~jnp.isfinite(leaf)) for leaf in _float_leaves(info) + [leaf for leaf in vital if leaf.ndim]]
+    always = _float_leaves((info, algorithm.params(loop.algorithm_state)))
+    faults = [jnp.any(~jnp.isfinite(leaf)) for leaf in always + [leaf for leaf in vital if leaf.ndim]]
     scalars = [leaf for leaf in vital if leaf.ndim == 0]
     for leaf, may_be_infinite in zip(scalars, loop.infinite_scalars, strict=True):
         faults.append(jnp.isnan(leaf) | (jnp.isinf(leaf) & ~may_be_infinite))
