@@ -100,12 +100,19 @@ def cost_ratios(compiled: Any, bare_compiled: Any) -> tuple[float, float]:
 
 
 def interleave(programs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, tuple[float, float]]:
-    """CPU and wall medians in seconds of each program, taken in turn."""
+    """CPU and wall medians in seconds of each program, taken in turn and in changing order.
+
+    A pause before each lets the threads of the program before it come to rest: LAPACK's go on spinning for a while, and
+    their CPU time would be counted to the wrong program.
+    """
+    order = np.random.default_rng(0)
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in programs}
     for program in programs.values():
         jax.block_until_ready(program())
     for _ in range(repeats):
-        for name, program in programs.items():
+        for name in order.permutation(list(programs)):
+            program = programs[name]
+            time.sleep(0.05)
             cpu, wall = time.process_time(), time.perf_counter()
             jax.block_until_ready(program())
             times[name].append((time.process_time() - cpu, time.perf_counter() - wall))

@@ -110,7 +110,7 @@ def guarded_step(
 
 
 def _is_finite(algorithm: Algorithm, loop: LoopState, info: PyTree) -> jax.Array:
-    """Whether info, params and vital state are finite, but for scalars of the latter that were infinite at the start."""
+    """Whether info, params and vital state are finite, but for scalars of it that were infinite at the start."""
     vital = _float_leaves(algorithm.vital(loop.algorithm_state))
     always = _float_leaves((info, algorithm.params(loop.algorithm_state)))
     faults = [jnp.any(~jnp.isfinite(leaf)) for leaf in always + [leaf for leaf in vital if leaf.ndim]]
