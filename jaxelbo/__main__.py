@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 import jaxelbo
+from jaxelbo import monte_carlo
 from jaxelbo.demo import eight_schools
 
 FAMILIES = {"full_rank": jaxelbo.families.full_rank, "mean_field": jaxelbo.families.mean_field}
@@ -115,13 +116,12 @@ def _table(summary: jaxelbo.Summary, family: str):
 
 def _account(log_weights: jax.Array, exact: float) -> str:
     """The bound, the evidence and the gap in words."""
-    size = log_weights.size
-    bound, bound_error = float(jnp.mean(log_weights)), float(jnp.std(log_weights, ddof=1)) / size**0.5
+    bound, bound_error = map(float, monte_carlo.estimate_of(log_weights))
     evidence = float(jaxelbo.bounds.importance_weighted(log_weights))
-    weights = jnp.exp(log_weights - evidence)
-    evidence_error = float(jnp.std(weights, ddof=1)) / size**0.5
+    # The error of a logarithm: that of the weights, relative to their mean.
+    evidence_error = float(monte_carlo.estimate_of(jnp.exp(log_weights - evidence)).standard_error)
     return (
-        f"bound         {bound:9.3f} +- {bound_error:.3f} nats   (ELBO, {size:,} draws)\n"
+        f"bound         {bound:9.3f} +- {bound_error:.3f} nats   (ELBO, {log_weights.size:,} draws)\n"
         f"log evidence  {evidence:9.3f} +- {evidence_error:.3f} nats   (importance weighted, the same draws)\n"
         f"              {exact:9.3f}             nats   (quadrature)\n"
         f"gap           {evidence - bound:9.3f}             nats   (estimates KL(q || posterior))"
