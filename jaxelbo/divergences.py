@@ -5,19 +5,23 @@ Carlo in silence; the latter has its own name and a standard error.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxelbo import checks, gaussians, monte_carlo
+from jaxelbo import checks, finite, gaussians, monte_carlo
 from jaxelbo.types import Estimate, Family, Key, Latent, Params
 
 CLOSED_FORMS: dict[tuple[type, type], Callable[..., jax.Array]] = {
     (q, p): gaussians.kl_divergence
     for q in (gaussians.Diagonal, gaussians.Dense)
     for p in (gaussians.Diagonal, gaussians.Dense)
+} | {
+    (finite.Bernoulli, finite.Bernoulli): finite.kl_bernoulli,
+    (finite.Categorical, finite.Categorical): finite.kl_categorical,
 }
-"""KL(q || p) by the types of ``family_q.distribution`` and ``family_p.distribution``."""
+"""KL(q || p) by the types of ``family_q.distribution`` and ``family_p.distribution``; of products, by their parts."""
 
 
 def kl_divergence(params_q: Params, params_p: Params, family_q: Family, family_p: Family) -> jax.Array:
@@ -48,15 +52,33 @@ def kl_divergence(params_q: Params, params_p: Params, family_q: Family, family_p
     0.3181
     """
     _check_pair(params_q, params_p, family_q, family_p)
-    if family_q.distribution is not None and family_p.distribution is not None:
-        q, p = family_q.distribution(params_q), family_p.distribution(params_p)
-        closed_form = CLOSED_FORMS.get((type(q), type(p)))
-        if closed_form is not None:
-            return closed_form(q, p)
+    closed_form = closed_form_or_none(params_q, params_p, family_q, family_p)
+    if closed_form is not None:
+        return closed_form
     raise ValueError(
         f"KL({family_q.name} || {family_p.name}) has no closed form here; use kl_monte_carlo, which estimates it by "
         "draws and gives a standard error."
     )
+
+
+def closed_form_or_none(
+    params_q: Params, params_p: Params, family_q: Family, family_p: Family
+) -> jax.Array | None:
+    """KL(q || p), or ``None`` where it has no closed form here."""
+    if family_q.distribution is None or family_p.distribution is None:
+        return None
+    return _between(family_q.distribution(params_q), family_p.distribution(params_p))
+
+
+def _between(q: NamedTuple, p: NamedTuple) -> jax.Array | None:
+    if isinstance(q, finite.Product) and isinstance(p, finite.Product) and len(q.parts) == len(p.parts):
+        parts = [_between(*pair) for pair in zip(q.parts, p.parts, strict=True)]
+        return None if any(part is None for part in parts) else sum(parts)
+    if isinstance(q, finite.Copies) and isinstance(p, finite.Copies):
+        copies = jax.vmap(_between)(q.part, p.part)
+        return None if copies is None else jnp.sum(copies)
+    closed_form = CLOSED_FORMS.get((type(q), type(p)))
+    return None if closed_form is None else closed_form(q, p)
 
 
 def k1(log_weights: jax.Array) -> jax.Array:

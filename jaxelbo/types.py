@@ -37,13 +37,16 @@ class Family(NamedTuple):
       sample_and_log_prob: ``(params, key) -> (latent, scalar)``, equal to the two above; no linear solve.
       score_log_probs: ``(params, latent) -> [P]``, one entry a part whose draw carries no gradient; P = 0 if none.
       entropy: ``(params) -> scalar``, in nats.
-      configurations: ``(params, key) -> (latents [M, ...], log_probs [M])``, all values of the finite parts.
+      configurations: ``(params, key) -> (latents [M, ...], log_probs [M])``, all values of the finite parts, with one
+        draw of the rest beside each; the log-probabilities are those of the finite parts.
       num_configurations: M, static; 0 where ``configurations`` is ``None``.
-      relax: ``(params, key, temperature) -> (hard, relaxed, relaxed_given_hard)``.
+      relax: ``(params, key, temperature) -> (hard, relaxed, relaxed_given_hard)``: a draw, its continuous relaxation,
+        and a relaxation drawn anew given the draw; reparameterised parts are the same in all three.
       location_and_scale: ``(params) -> (latent, latent)``: mean and standard deviation of every entry, on the user's
         own pytree.
       distribution: ``(params) -> record``: the flat latent's distribution in a closed form of its own
-        (``gaussians.Diagonal``, ...), by whose type ``kl_divergence`` finds its formula.
+        (``gaussians.Diagonal``, ``finite.Bernoulli``, ...), by whose type ``kl_divergence`` finds its formula.
+      unflatten: ``([D]) -> latent``: where the entries of that flat latent lie on the user's own pytree.
       name: what error messages call the family.
     """
 
@@ -58,6 +61,7 @@ class Family(NamedTuple):
     relax: Callable[..., tuple[Latent, Latent, Latent]] | None = None
     location_and_scale: Callable[[Params], tuple[Latent, Latent]] | None = None
     distribution: Callable[[Params], NamedTuple] | None = None
+    unflatten: Callable[[jax.Array], Latent] | None = None
     name: str = "without a name"
 
 

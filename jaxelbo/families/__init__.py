@@ -1,6 +1,22 @@
 """Approximating families, one file each. A family is a `jaxelbo.Family`: a record of pure functions."""
 
+from jaxelbo.families.conditionals import conditional
+from jaxelbo.families.detaching import detached
+from jaxelbo.families.discrete import bernoulli, categorical, one_hot_categorical
 from jaxelbo.families.full_rank_gaussian import full_rank
 from jaxelbo.families.mean_field_gaussian import mean_field
+from jaxelbo.families.products import independent, joint
+from jaxelbo.families.sequences import sequential
 
-__all__ = ["full_rank", "mean_field"]
+__all__ = [
+    "bernoulli",
+    "categorical",
+    "conditional",
+    "detached",
+    "full_rank",
+    "independent",
+    "joint",
+    "mean_field",
+    "one_hot_categorical",
+    "sequential",
+]

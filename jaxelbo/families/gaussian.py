@@ -3,6 +3,7 @@
 Floor 2.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -54,6 +55,7 @@ def gaussian_family(
         entropy=entropy,
         location_and_scale=location_and_scale,
         distribution=gaussian,
+        unflatten=functools.partial(flattening.unflatten, layout),
     )
 
 
