@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxelbo import checks
-from jaxelbo.types import Estimate, Family, Key, Latent, LogJoint, Params, PyTree
+from jaxelbo.types import Bound, Estimate, Family, Key, Latent, LogJoint, Params, PyTree
 
 
 def over_samples(function: Callable[[Key], PyTree], key: Key, num_samples: int) -> PyTree:
@@ -32,6 +32,40 @@ def log_weights_of_draws(params: Params, key: Key, log_joint: LogJoint, family: 
         return evaluate(log_joint, latent, log_q.dtype) - log_q
 
     return over_samples(log_weight, key, num_samples)
+
+
+def weights_and_scores(
+    params: Params, key: Key, log_joint: LogJoint, family: Family, num_samples: int
+) -> tuple[jax.Array, jax.Array]:
+    """Log-weights ``[S]`` as `log_weights_of_draws`, and the score log-probabilities of the same draws, ``[S, P]``."""
+
+    def weigh(key: Key) -> tuple[jax.Array, jax.Array]:
+        latent, log_q = family.sample_and_log_prob(params, key)
+        return evaluate(log_joint, latent, log_q.dtype) - log_q, family.score_log_probs(params, latent)
+
+    return over_samples(weigh, key, num_samples)
+
+
+def terms_and_scores(
+    params: Params, key: Key, log_density: LogJoint, family: Family, num_samples: int
+) -> tuple[jax.Array, jax.Array]:
+    """Values of ``log_density`` at S draws, ``[S]``, and their scores ``[S, P]``, for estimators of E_q[log_density].
+
+    The terms carry minus the gradient of their scores, as log-weights do, for the surrogates to take out.
+    """
+
+    def term(key: Key) -> tuple[jax.Array, jax.Array]:
+        latent = family.sample(params, key)
+        scores = family.score_log_probs(params, latent)
+        value = evaluate(log_density, latent, scores.dtype)
+        return value - (jnp.sum(scores) - jax.lax.stop_gradient(jnp.sum(scores))), scores
+
+    return over_samples(term, key, num_samples)
+
+
+def apply_bound(bound: Bound, log_weights: jax.Array) -> jax.Array:
+    """The bound of log-weights, refused by name where it is no floating-point scalar."""
+    return checks.check_scalar(bound(log_weights), "bound")
 
 
 def estimate_of(terms: jax.Array) -> Estimate:

@@ -21,7 +21,7 @@ def elbo(
     family: Family,
     *,
     num_samples: int,
-    estimator: Estimator = estimators.pathwise,
+    estimator: Estimator = estimators.leave_one_out,
 ) -> jax.Array:
     """The evidence lower bound, to be maximised.
 
@@ -67,7 +67,7 @@ def lower_bound(
     *,
     bound: Bound,
     num_samples: int,
-    estimator: Estimator = estimators.pathwise,
+    estimator: Estimator = estimators.leave_one_out,
 ) -> jax.Array:
     """Any lower bound on log p(x) that is a function of log-weights, to be maximised.
 
@@ -116,7 +116,7 @@ def upper_bound(
     *,
     bound: Bound,
     num_samples: int,
-    estimator: Estimator = estimators.pathwise,
+    estimator: Estimator = estimators.leave_one_out,
 ) -> jax.Array:
     """An upper bound on log p(x) that is a function of log-weights, to be lowered.
 
