@@ -5,14 +5,31 @@ bound L = E_q[log p(x, z)] + H[q] = log p(x) - KL(q || p(z|x)), its relatives, t
 it, all functions of parameter pytrees to transform with ``jit``, ``vmap`` and ``grad``.
 """
 
-from jaxelbo import algorithms, bounds, checks, divergences, estimators, families, gaussians, types
+from jaxelbo import (
+    algorithms,
+    bounds,
+    checks,
+    divergences,
+    estimators,
+    f_divergences,
+    families,
+    finite,
+    gaussians,
+    hard_attention,
+    surrogates,
+    types,
+    validity,
+)
 from jaxelbo.diagnostics import check_log_joint
 from jaxelbo.divergences import kl_divergence, kl_monte_carlo
 from jaxelbo.fitting import fit, run_algorithm
+from jaxelbo.gradient_noise import gradient_report
 from jaxelbo.objectives import elbo, log_weights, lower_bound, upper_bound
 from jaxelbo.posteriors import draws, summary
-from jaxelbo.reporting import progress_bar
+from jaxelbo.priors import elbo_with_prior
+from jaxelbo.reporting import print_gradient_report, progress_bar
 from jaxelbo.types import Algorithm, Bound, Estimate, Estimator, Family, FitResult, LogJoint, Progress, Summary
+from jaxelbo.wake_sleep import sleep_phase
 
 __version__ = "0.1.0"
 
@@ -33,17 +50,26 @@ __all__ = [
     "divergences",
     "draws",
     "elbo",
+    "elbo_with_prior",
     "estimators",
+    "f_divergences",
     "families",
+    "finite",
     "fit",
     "gaussians",
+    "gradient_report",
+    "hard_attention",
     "kl_divergence",
     "kl_monte_carlo",
     "log_weights",
     "lower_bound",
+    "print_gradient_report",
     "progress_bar",
     "run_algorithm",
+    "sleep_phase",
     "summary",
+    "surrogates",
     "types",
     "upper_bound",
+    "validity",
 ]

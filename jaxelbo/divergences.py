@@ -51,7 +51,7 @@ def kl_divergence(params_q: Params, params_p: Params, family_q: Family, family_p
     >>> round(float(kl_divergence(q.init(key), p.init(key), q, p)), 4)  # log 2 - 3/8
     0.3181
     """
-    _check_pair(params_q, params_p, family_q, family_p)
+    check_pair(params_q, params_p, family_q, family_p)
     closed_form = closed_form_or_none(params_q, params_p, family_q, family_p)
     if closed_form is not None:
         return closed_form
@@ -61,9 +61,7 @@ def kl_divergence(params_q: Params, params_p: Params, family_q: Family, family_p
     )
 
 
-def closed_form_or_none(
-    params_q: Params, params_p: Params, family_q: Family, family_p: Family
-) -> jax.Array | None:
+def closed_form_or_none(params_q: Params, params_p: Params, family_q: Family, family_p: Family) -> jax.Array | None:
     """KL(q || p), or ``None`` where it has no closed form here."""
     if family_q.distribution is None or family_p.distribution is None:
         return None
@@ -185,7 +183,7 @@ def kl_monte_carlo(
     >>> float(kl_monte_carlo(params, params, key, family, family, num_samples=8, estimator=k3).value)
     0.0
     """
-    _check_pair(params_q, params_p, family_q, family_p)
+    check_pair(params_q, params_p, family_q, family_p)
     checks.check_key(key)
     num_samples = checks.check_count(num_samples, "num_samples", minimum=2)
     checks.check_callable(estimator, "estimator")
@@ -201,7 +199,8 @@ def kl_monte_carlo(
     return monte_carlo.estimate_of(terms)
 
 
-def _check_pair(params_q: Params, params_p: Params, family_q: Family, family_p: Family) -> None:
+def check_pair(params_q: Params, params_p: Params, family_q: Family, family_p: Family) -> None:
+    """Requires params that fit, and families over the same latent."""
     checks.check_params(params_q, family_q, "params_q", "family_q")
     checks.check_params(params_p, family_p, "params_p", "family_p")
 

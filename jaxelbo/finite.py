@@ -72,13 +72,13 @@ def log_probs_categorical(categorical: Categorical) -> jax.Array:
 def entropy_categorical(categorical: Categorical) -> jax.Array:
     """Entropy in nats; a category of probability zero adds nothing."""
     log_probs = log_probs_categorical(categorical)
-    return -jnp.sum(_expect(log_probs, log_probs))
+    return -expectation(log_probs, log_probs)
 
 
 def kl_categorical(q: Categorical, p: Categorical) -> jax.Array:
     """KL(q || p) in nats."""
     log_q = log_probs_categorical(q)
-    return jnp.sum(_expect(log_q, log_q - log_probs_categorical(p)))
+    return expectation(log_q, log_q - log_probs_categorical(p))
 
 
 def relaxed_bernoulli(bernoulli: Bernoulli, key: Key, temperature: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -121,7 +121,7 @@ def relaxed_one_hot(
     return hard, jax.nn.softmax(z / temperature), jax.nn.softmax(jnp.where(is_top, top, cut) / temperature)
 
 
-def _expect(log_probs: jax.Array, values: jax.Array) -> jax.Array:
+def expectation(log_probs: jax.Array, values: jax.Array) -> jax.Array:
+    """The sum of exp(log_probs) times values, ``[M]`` each; what has probability zero adds nothing, whatever its value."""
     is_zero = jnp.isneginf(log_probs)
-    return jnp.where(is_zero, 0, jnp.exp(log_probs) * jnp.where(is_zero, 0, values))
-
+    return jnp.sum(jnp.where(is_zero, 0, jnp.exp(log_probs) * jnp.where(is_zero, 0, values)))

@@ -12,11 +12,14 @@ from jaxelbo import checks
 from jaxelbo.types import Bound, Estimate, Family, Key, Latent, LogJoint, Params, PyTree
 
 
-def over_samples(function: Callable[[Key], PyTree], key: Key, num_samples: int) -> PyTree:
-    """``function`` at S keys, leaves ``[S, ...]``. A single draw takes the key itself and no vmap, which is faster."""
+def over_samples(function: Callable[..., PyTree], key: Key, num_samples: int, *arrays: jax.Array) -> PyTree:
+    """``function`` at S keys, and at the rows of arrays ``[S, ...]`` beside them; leaves ``[S, ...]``.
+
+    A single draw takes the key itself and no vmap, which is faster.
+    """
     if num_samples == 1:
-        return jax.tree.map(lambda leaf: leaf[None], function(key))
-    return jax.vmap(function)(jax.random.split(key, num_samples))
+        return jax.tree.map(lambda leaf: leaf[None], function(key, *(array[0] for array in arrays)))
+    return jax.vmap(function)(jax.random.split(key, num_samples), *arrays)
 
 
 def evaluate(log_joint: LogJoint, latent: Latent, dtype: jax.typing.DTypeLike) -> jax.Array:

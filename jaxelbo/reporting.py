@@ -1,6 +1,6 @@
-"""Progress of a long fit, between two chunks of steps.
+"""What is shown in a terminal: progress of a long fit, and the table of a gradient report.
 
-Floor 5. The bar itself is rich's, which comes with the extra ``demo``; nothing else in the package needs it.
+Floor 5. Bar and table are rich's, which comes with the extra ``demo``; nothing else in the package needs it.
 """
 
 import contextlib
@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 import jax
 import numpy as np
 
+from jaxelbo import checks
+from jaxelbo.gradient_noise import GradientReport
 from jaxelbo.types import Progress
 
 
@@ -46,3 +48,31 @@ def progress_bar(description: str = "fit") -> Iterator[Callable[[Progress], None
             bar.update(task, total=report.num_steps, completed=report.step, status=loss + skipped)
 
         yield callback
+
+
+def print_gradient_report(report: GradientReport) -> None:
+    """Prints a `gradient_report` as a table, the best variance x time first, and what was refused below it.
+
+    Args:
+      report: what `gradient_report` returned.
+
+    Raises:
+      ImportError: the package rich is not installed.
+
+    >>> print_gradient_report(report)  # doctest: +SKIP
+    """
+    try:
+        from rich import console, table
+    except ImportError:
+        raise ImportError('print_gradient_report draws with rich: pip install "jaxelbo[demo]".') from None
+    leaves = checks.leaf_names(report.rows[0].signal_to_noise)
+    columns = ["estimator", "variance", *(f"signal/noise {leaf}" for leaf in leaves)]
+    shown = table.Table(*columns, "evaluations", "us a gradient", "variance x us")
+    for row in sorted(report.rows, key=lambda row: row.variance_times_seconds):
+        ratios = [f"{ratio:.3g}" for ratio in jax.tree.leaves(row.signal_to_noise)]
+        microseconds, product = f"{1e6 * row.seconds:.1f}", f"{1e6 * row.variance_times_seconds:.3g}"
+        shown.add_row(row.name, f"{row.variance:.3g}", *ratios, str(row.evaluations), microseconds, product)
+    terminal = console.Console()
+    terminal.print(shown)
+    if report.refused:
+        terminal.print("refused here: " + ", ".join(report.refused))

@@ -88,9 +88,7 @@ def leave_one_out(bound: Bound, log_weights: jax.Array, score_log_probs: jax.Arr
     return score_function(bound, log_weights, score_log_probs, mean_of_others(log_weights))
 
 
-def weighted_scores(
-    bound: Bound, log_weights: jax.Array, score_log_probs: jax.Array, signals: jax.Array
-) -> jax.Array:
+def weighted_scores(bound: Bound, log_weights: jax.Array, score_log_probs: jax.Array, signals: jax.Array) -> jax.Array:
     """The bound, with the gradient sum of signals times scores beside its path gradient.
 
     The other functions here are this one with their own signals; use it for signals by part or by step.

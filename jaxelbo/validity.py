@@ -185,7 +185,9 @@ def check(name: str, params: Params, key: Key, family: Family, bound: Bound, num
     if reason:
         valid = ", ".join(alternatives(traits, bound, num_samples)) or f"none with num_samples = {num_samples}"
         parts = f" ({traits.num_scores} parts without gradient)" if traits.num_scores else ""
-        raise ValueError(f"estimators.{name} {reason}; the family is {family.name}{parts}. Estimators that hold: {valid}.")
+        raise ValueError(
+            f"estimators.{name} {reason}; the family is {family.name}{parts}. Estimators that hold: {valid}."
+        )
     return traits
 
 

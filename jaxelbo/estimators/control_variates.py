@@ -52,7 +52,14 @@ def rebar(temperature: jax.Array | float = 0.5, scale: jax.Array | float = 1.0) 
             return scale * (log_joint(latent) - family.log_prob(fixed, latent))
 
         return _with_control_variate(
-            params, key, log_joint, family, bound, num_samples, control_variate, (1.0 * jnp.asarray(temperature), 1.0 * jnp.asarray(scale))
+            params,
+            key,
+            log_joint,
+            family,
+            bound,
+            num_samples,
+            control_variate,
+            (1.0 * jnp.asarray(temperature), 1.0 * jnp.asarray(scale)),
         )
 
     return estimator

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxelbo import checks, monte_carlo, surrogates, validity
+from jaxelbo import checks, finite, monte_carlo, surrogates, validity
 from jaxelbo.types import Bound, Estimator, Family, Key, LogJoint, Params, PyTree
 
 LIMIT = 2**16
@@ -86,8 +86,7 @@ def enumeration_up_to(limit: int) -> Estimator:
             values = jax.vmap(lambda latent: monte_carlo.evaluate(log_joint, latent, log_probs.dtype))(latents)
             if family.entropy is None:
                 values -= jax.vmap(lambda latent: family.log_prob(params, latent))(latents)
-            is_zero = jnp.isneginf(log_probs)  # a configuration of probability zero adds nothing, whatever its value
-            return jnp.sum(jnp.where(is_zero, 0, jnp.exp(log_probs) * jnp.where(is_zero, 0, values)))
+            return finite.expectation(log_probs, values)
 
         value = monte_carlo.apply_bound(bound, monte_carlo.over_samples(expectation, key, num_samples))
         return value if family.entropy is None else value + family.entropy(params)

@@ -187,8 +187,4 @@ def _path_log_weights(
         log_q = surrogates.add_gradient(jax.lax.stop_gradient(log_q), family.log_prob(fixed, latent))
         return monte_carlo.evaluate(log_joint, latent, log_q.dtype) - log_q
 
-    if scales is None:
-        return monte_carlo.over_samples(log_weight, key, num_samples)
-    if num_samples == 1:
-        return log_weight(key, scales[0])[None]
-    return jax.vmap(log_weight)(jax.random.split(key, num_samples), scales)
+    return monte_carlo.over_samples(log_weight, key, num_samples, *(() if scales is None else (scales,)))

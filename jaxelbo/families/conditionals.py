@@ -15,8 +15,6 @@ from jaxelbo.families.products import configurations_or_draw, is_reparameterised
 from jaxelbo.types import Family, Key, Latent, Params
 
 
-
-
 def conditional(
     first: Family, second: Family, link_fn: Callable[[Params, Latent], Params], init_fn: Callable[[Key], Params]
 ) -> Family:

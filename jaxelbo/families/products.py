@@ -85,9 +85,7 @@ def independent(family: Family, num_copies: int) -> Family:
         num_configurations=family.num_configurations**num_copies if family.configurations else 0,
         relax=_if(family.relax, relax),
         location_and_scale=_if(family.location_and_scale, lambda params: jax.vmap(family.location_and_scale)(params)),
-        distribution=_if(
-            family.distribution, lambda params: finite.Copies(jax.vmap(family.distribution)(params))
-        ),
+        distribution=_if(family.distribution, lambda params: finite.Copies(jax.vmap(family.distribution)(params))),
     )
 
 
@@ -130,7 +128,9 @@ def joint(families: Any) -> Family:
         try:
             return structure.flatten_up_to(tree)
         except (ValueError, TypeError):
-            raise ValueError(f"{name} must have an entry for each of {paths}, got {jax.tree.structure(tree)}.") from None
+            raise ValueError(
+                f"{name} must have an entry for each of {paths}, got {jax.tree.structure(tree)}."
+            ) from None
 
     def each(function: Callable[..., Any], *trees: Any, names: tuple[str, ...] = ("params", "latent")) -> list[Any]:
         return [function(*row) for row in zip(members, *map(split, trees, names), strict=True)]
@@ -163,9 +163,7 @@ def joint(families: Any) -> Family:
         latents = [
             jax.tree.map(lambda leaf, i=i: leaf[i], latent) for (latent, _), i in zip(rows, chosen.T, strict=True)
         ]
-        return structure.unflatten(latents), sum(
-            log_probs[i] for (_, log_probs), i in zip(rows, chosen.T, strict=True)
-        )
+        return structure.unflatten(latents), sum(log_probs[i] for (_, log_probs), i in zip(rows, chosen.T, strict=True))
 
     def relax(params: Params, key: Key, temperature: jax.Array) -> tuple[Latent, Latent, Latent]:
         triples = with_keys(lambda m, p, k: _relax_or_draw(m, p, k, temperature), params, key)
@@ -183,12 +181,11 @@ def joint(families: Any) -> Family:
         log_prob=log_prob,
         sample_and_log_prob=sample_and_log_prob,
         score_log_probs=score_log_probs,
-        entropy=_if(
-            all(m.entropy for m in members), lambda params: sum(each(lambda m, p: m.entropy(p), params))
-        ),
+        entropy=_if(all(m.entropy for m in members), lambda params: sum(each(lambda m, p: m.entropy(p), params))),
         configurations=_if(finite_members and all(map(_is_exact_or_drawn, members)), configurations),
         num_configurations=math.prod(m.num_configurations for m in finite_members)
-        if finite_members and all(map(_is_exact_or_drawn, members)) else 0,
+        if finite_members and all(map(_is_exact_or_drawn, members))
+        else 0,
         relax=_if(any(m.relax for m in members) and all(m.relax or is_reparameterised(m) for m in members), relax),
         location_and_scale=_if(all(m.location_and_scale for m in members), location_and_scale),
         distribution=_if(

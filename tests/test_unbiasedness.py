@@ -1,0 +1,107 @@
+"""Every valid triple of family, bound and estimator whose draws are the family's own: its exact mean gradient.
+
+All S-tuples of draws are put through the estimator, so that nothing is left to chance: the mean gradient equals the
+gradient of E[bound(log_weights)], in variational and model parameters, to rounding.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxelbo import bounds, checks, estimators, validity
+from tests import matrix
+
+OWN_BASELINE = 0.7
+
+
+def with_state(estimator, mean, variance):
+    """A stateful estimator at a state of its past, as a plain one."""
+    state = estimators.RunningMoments(jnp.asarray(mean), jnp.asarray(variance))
+    return lambda *arguments: estimator(*arguments, state)[0]
+
+
+DRAWING = {
+    "leave_one_out": estimators.leave_one_out,
+    "pathwise": estimators.pathwise,
+    "sticking_the_landing": estimators.sticking_the_landing,
+    "doubly_reparameterised": estimators.doubly_reparameterised,
+    "closed_form_entropy": estimators.closed_form_entropy,
+    "score_function": estimators.score_function,
+    "with_baseline": estimators.with_baseline(OWN_BASELINE),
+    "learned_baseline": estimators.learned_baseline(lambda b: b, np.asarray(OWN_BASELINE)),
+    "moving_average": with_state(estimators.moving_average, -0.8, 2.0),
+    "nvil": with_state(estimators.nvil(lambda b: b, np.asarray(OWN_BASELINE)), -0.8, 0.5),
+    "reward_to_go": None,  # made with the problem's own decomposition
+    "rao_blackwellised": None,
+}
+
+
+def triples():
+    """Those that the table declares unbiased, with the number of samples; slow ones are marked."""
+    for kind, traits in validity.KINDS.items():
+        if kind.startswith("joint"):
+            continue  # by Monte Carlo, in test_monte_carlo_matrix
+        for name in DRAWING:
+            for bound_name in matrix.BOUNDS:
+                bound = bounds.mean if bound_name == "mean" else validity.BOUNDS.get(bound_name, matrix.BOUNDS["own"])
+                if validity.refusal(name, traits, bound, 2) or no_decomposition(name, kind):
+                    continue
+                fast = (
+                    bound_name in ("mean", "importance_weighted")
+                    or (kind == "Bernoulli" and name == "leave_one_out")
+                    or (kind == "Gaussian, mean field" and name == "doubly_reparameterised")
+                )
+                marks = () if fast else pytest.mark.matrix
+                yield pytest.param(kind, name, bound_name, marks=marks, id=f"{kind}-{bound_name}-{name}")
+
+
+def no_decomposition(name, kind):
+    return (name == "reward_to_go" and kind != "sequential, of Bernoulli") or (
+        name == "rao_blackwellised" and kind != "Bernoulli"
+    )
+
+
+def estimator_of(name, theta):
+    if name == "reward_to_go":
+        return estimators.reward_to_go(functools.partial(matrix.sequence_terms, theta))
+    if name == "rao_blackwellised":
+        return estimators.rao_blackwellised(functools.partial(matrix.local_terms, theta))
+    return DRAWING[name]
+
+
+@functools.lru_cache
+def exact_gradient(kind, bound_name, num_samples, theta=0.6):
+    problem, bound = matrix.make_problem(kind), matrix.BOUNDS[bound_name]
+    value = lambda params, theta: problem.exact(params, theta, bound, num_samples)
+    return jax.jit(jax.grad(value, argnums=(0, 1)), compiler_options={"xla_backend_optimization_level": 0})(
+        problem.params, theta
+    )
+
+
+@pytest.mark.parametrize(("kind", "name", "bound_name"), list(triples()))
+def test_mean_gradient_is_exact(kind, name, bound_name, monkeypatch):
+    with jax.enable_x64(True):
+        problem = matrix.make_problem(kind)
+        bound = matrix.BOUNDS[bound_name]
+        theta, num_samples = jnp.asarray(0.6), 2
+
+        def estimate(params, atoms, log_joint, family, theta=None):
+            return estimator_of(name, theta)(params, atoms, log_joint, family, bound, num_samples)
+
+        def value(params, theta):
+            mean = problem.expectation(monkeypatch, functools.partial(estimate, theta=theta), num_samples)
+            return mean(params, theta)
+
+        expected = exact_gradient(kind, bound_name, num_samples)
+        mean = jax.jit(jax.grad(value, argnums=(0, 1)), compiler_options={"xla_backend_optimization_level": 0})(
+            problem.params, theta
+        )
+        tolerance = 1e-6 if kind.startswith(("Gaussian", "conditional")) else 1e-12  # of quadrature, of rounding
+        for path, leaf, like in zip(
+            checks.leaf_names(expected), jax.tree.leaves(mean), jax.tree.leaves(expected), strict=True
+        ):
+            assert np.max(np.abs(like)) > 0.01 or path.endswith("unit_tril']"), (path, "nothing to estimate")
+            np.testing.assert_allclose(leaf, like, rtol=tolerance, atol=tolerance, err_msg=path)
