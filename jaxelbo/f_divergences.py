@@ -1,7 +1,7 @@
 """f-divergences by generator, between normalised distributions and to the posterior.
 
-Floor 3. A generator takes log(p / q), not p / q, so that nothing overflows; any elementwise function with f(1) = 0 that is
-convex in p / q will do. `divergences.k1` and `divergences.k3` are generators of KL(q || p) too.
+Floor 3. A generator takes log(p / q), not p / q, so that nothing overflows; any elementwise function with f(1) = 0
+that is convex in p / q will do. `divergences.k1` and `divergences.k3` are generators of KL(q || p) too.
 """
 
 from collections.abc import Callable
@@ -27,8 +27,8 @@ def f_divergence_monte_carlo(
     """The f-divergence E_q[f(p / q)] of a normalised pair, by draws of q; to be lowered.
 
     Estimand: E_q[f(p(z) / q(z))] for a convex f with f(1) = 0. Unbiased, with a gradient in both params that is right
-    for every family and every estimator: the f-divergence is one more bound to them. `divergences.k1` and `k3` are generators
-    of KL(q || p), `forward_kl` of KL(p || q).
+    for every family and every estimator: the f-divergence is one more bound to them. `divergences.k1` and `k3` are
+    generators of KL(q || p), `forward_kl` of KL(p || q).
 
     Args:
       params_q: parameters of q.

@@ -93,7 +93,7 @@ def relaxed_bernoulli(bernoulli: Bernoulli, key: Key, temperature: jax.Array) ->
     first, second = (jax.random.uniform(k, logits.shape, logits.dtype, minval=tiny) for k in (key_first, key_second))
     z = logits + jnp.log(first) - jnp.log1p(-first)
     hard = jax.lax.stop_gradient((z > 0).astype(logits.dtype))
-    # Logits plus logistic noise given its sign, of Tucker et al. (2017), in a form without differences of numbers near 1.
+    # Logits plus logistic noise given its sign, of Tucker et al. (2017), without differences of numbers near 1.
     sign = 2 * hard - 1
     given_hard = sign * (jax.nn.softplus(jnp.log(second) + sign * logits) - jnp.log1p(-second))
     return hard, jax.nn.sigmoid(z / temperature), jax.nn.sigmoid(given_hard / temperature)
@@ -122,6 +122,6 @@ def relaxed_one_hot(
 
 
 def expectation(log_probs: jax.Array, values: jax.Array) -> jax.Array:
-    """The sum of exp(log_probs) times values, ``[M]`` each; what has probability zero adds nothing, whatever its value."""
+    """The sum of exp(log_probs) times values, ``[M]`` each; what has probability zero adds nothing."""
     is_zero = jnp.isneginf(log_probs)
     return jnp.sum(jnp.where(is_zero, 0, jnp.exp(log_probs) * jnp.where(is_zero, 0, values)))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxelbo import bounds, checks, estimators, validity
+from jaxelbo import bounds, checks, estimators
 from jaxelbo.types import Bound, Estimator, Family, Key, Latent, LogJoint, Params
 
 ESTIMATORS: dict[str, Estimator] = {

@@ -6,9 +6,9 @@ Floor 3. With a policy p(l) and a likelihood p(y|l), both given x,
 
 For a latent with M values the exact terms are functions of arrays ``[M]`` in nats: ``log_policy`` (normalised),
 ``log_likelihood`` and, for a learned q(l|y), ``log_q``. Vmap them over data; they differentiate as they stand. For any
-family, `policy_bound` estimates F and its many-sample relatives by draws; with a learned q use `jaxelbo.elbo_with_prior`
-or `jaxelbo.lower_bound`. The 0/1 reward of the literature in place of log p(y|l) gives the gradient of expected accuracy,
-not of F.
+family, `policy_bound` estimates F and its many-sample relatives by draws; with a learned q use
+`jaxelbo.elbo_with_prior` or `jaxelbo.lower_bound`. The 0/1 reward of the literature in place of log p(y|l) gives the
+gradient of expected accuracy, not of F.
 """
 
 import itertools
@@ -146,8 +146,8 @@ def exact_many_sample_bound(
     size = log_q.shape[0]
     if size**num_samples > LIMIT:
         raise ValueError(
-            f"num_samples = {num_samples} draws of {size} values make {size**num_samples:,} tuples, more than the limit "
-            f"of {LIMIT:,}; estimate the bound by draws with jaxelbo.lower_bound."
+            f"num_samples = {num_samples} draws of {size} values make {size**num_samples:,} tuples, more than the "
+            f"limit of {LIMIT:,}; estimate the bound by draws with jaxelbo.lower_bound."
         )
     tuples = np.array(list(itertools.product(range(size), repeat=num_samples)))
     log_weights = log_policy + log_likelihood - log_q
@@ -156,7 +156,9 @@ def exact_many_sample_bound(
 
 
 def gap(log_q: jax.Array, log_policy: jax.Array, log_likelihood: jax.Array) -> jax.Array:
-    """log p(y) less `exact_posterior_bound`, as KL(q(l) || p(l|y)); with q the policy, log p(y) - F. To be lowered.
+    """KL(q(l) || p(l|y)), which is log p(y) less `exact_posterior_bound`; with q the policy, log p(y) - F.
+
+    To be lowered. A small gap alone is no sign of quality: look at log p(y) beside it.
 
     Args:
       log_q: log q(l), normalised, ``[M]``; the policy itself for F.
@@ -188,8 +190,8 @@ def policy_bound(
 ) -> jax.Array:
     """F, or its many-sample relatives, by draws of the policy itself; to be maximised.
 
-    Estimand: E[bound of log p(y|l_1), ..., log p(y|l_S)] over S draws of the policy: F for the mean, and for log-mean-exp
-    a bound that rises with S to log p(y). Unbiased; the gradient is the estimator's, in params and in what
+    Estimand: E[bound of log p(y|l_1), ..., log p(y|l_S)] over S draws of the policy: F for the mean, and for
+    log-mean-exp a bound that rises with S to log p(y). Unbiased; the gradient is the estimator's, in params and in what
     log_likelihood closes over.
 
     Args:

@@ -6,7 +6,7 @@ Floor 3.
 import jax
 import jax.numpy as jnp
 
-from jaxelbo import bounds, checks, divergences, estimators, monte_carlo, surrogates, validity
+from jaxelbo import bounds, checks, divergences, monte_carlo, surrogates, validity
 from jaxelbo.types import Family, Key, Latent, LogJoint, Params
 
 

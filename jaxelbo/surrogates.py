@@ -294,7 +294,7 @@ def add_gradient(value: jax.Array, surrogate: jax.Array) -> jax.Array:
 def _add_gradient_jvp(
     primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
-    return add_gradient(*primals), sum(tangents)
+    return add_gradient(*primals), tangents[0] + tangents[1]
 
 
 def _without_value(scores: jax.Array) -> jax.Array:

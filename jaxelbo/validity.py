@@ -93,7 +93,7 @@ RULES: dict[str, Rule] = {
     "learned_baseline": Rule(second_derivative=is_reparameterised),
     "moving_average": Rule(second_derivative=is_reparameterised),
     "nvil": Rule(
-        needs=(_SCORES,), bias="the score part is divided by the running standard deviation of its signal, where above 1"
+        needs=(_SCORES,), bias="the score part is divided by its signal's running standard deviation, where above 1"
     ),
     "reward_to_go": Rule(needs=(_SCORES,), bounds=_MEAN, min_samples=2),
     "rao_blackwellised": Rule(needs=(_SCORES, _INDEPENDENT), bounds=_MEAN, min_samples=2),
@@ -119,7 +119,7 @@ RULES: dict[str, Rule] = {
 }  # fmt: skip
 """The table: name of the estimator in ``jaxelbo.estimators`` -> its row."""
 
-BOUNDS: dict[str, Bound] = {
+BOUNDS: dict[str, Callable[..., jax.Array]] = {
     bound.__name__: bound
     for bound in (
         bounds.mean, bounds.importance_weighted, bounds.renyi, bounds.chi, bounds.thermodynamic_left,

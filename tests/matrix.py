@@ -1,7 +1,7 @@
 """Small problems, one for each kind of family, on which every estimator's expectation can be computed.
 
-A draw's randomness is a finite set of atoms: the configurations of discrete parts and quadrature nodes of
-normal ones. `expectation` puts every S-tuple of atoms through an estimator in place of its draws and sums with their weights.
+A draw's randomness is a finite set of atoms: the configurations of discrete parts and quadrature nodes of normal ones.
+`expectation` puts every S-tuple of atoms through an estimator in place of its draws and sums with their weights.
 """
 
 import functools

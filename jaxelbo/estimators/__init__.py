@@ -1,10 +1,10 @@
 """Gradient estimators: one value, the bound at draws of q, and many ways to differentiate it.
 
-An estimator is any function ``(params, key, log_joint, family, bound, num_samples) -> scalar`` whose value estimates the
-bound and whose gradient, by ``jax.grad``, estimates the bound's gradient. Those with options are made by a function that
-returns one; those with a memory take a state last and return ``(scalar, state)``. Gradients with respect to whatever
-``log_joint`` closes over (a model's parameters) are right under each of them. Which holds for which family and bound:
-`jaxelbo.validity`.
+An estimator is any function ``(params, key, log_joint, family, bound, num_samples) -> scalar`` whose value estimates
+the bound and whose gradient, by ``jax.grad``, estimates the bound's gradient. Those with options are made by a function
+that returns one; those with a memory take a state last and return ``(scalar, state)``. Gradients with respect to
+whatever ``log_joint`` closes over (a model's parameters) are right under each of them. Which holds for which family and
+bound: `jaxelbo.validity`.
 """
 
 from jaxelbo.estimators.antithetic import arm, disarm

@@ -5,6 +5,7 @@ c is (f(b) - c(z')) d log q(b) + d c(z) - d c(z'), through z and z' alone. It is
 anything, and may learn.
 """
 
+import operator
 from collections.abc import Callable
 
 import jax
@@ -19,8 +20,9 @@ def rebar(temperature: jax.Array | float = 0.5, scale: jax.Array | float = 1.0) 
     """REBAR: the control variate is a multiple of log p - log q itself at the relaxed draws. Unbiased.
 
     Value: the mean of S log-weights, at hard draws. Gradient: see the module; model parameters get the gradient at the
-    hard draws. The gradient in ``temperature`` and ``scale``, where they are differentiated, *raises* minus the variance
-    of the gradient in params, so one ascent on the bound tunes both (keep log(temperature) as the parameter).
+    hard draws. The gradient in ``temperature`` and ``scale``, where they are differentiated, *raises* minus the
+    variance of the gradient in params, so one ascent on the bound tunes both (keep log(temperature) as the
+    parameter).
 
     Args:
       temperature: positive scalar; may be traced and differentiated in.
@@ -170,8 +172,8 @@ def _gradient(
 
 
 def _inner(slopes: PyTree, values: PyTree) -> jax.Array:
-    return sum(jnp.sum(s * v) for s, v in zip(jax.tree.leaves(slopes), jax.tree.leaves(values), strict=True))
+    return jax.tree.reduce(operator.add, jax.tree.map(lambda slope, value: jnp.sum(slope * value), slopes, values))
 
 
 def _squared_norm(tree: PyTree) -> jax.Array:
-    return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(tree))
+    return _inner(tree, tree)

@@ -135,8 +135,8 @@ def without_replacement(
     most = min(MAX_SET, family.num_configurations)
     if num_samples > most:
         raise ValueError(
-            f"num_samples must be at most {most} for estimators.without_replacement (at most {MAX_SET}, and no more than "
-            f"the {family.num_configurations} configurations of family {family.name}), got {num_samples}."
+            f"num_samples must be at most {most} for estimators.without_replacement (at most {MAX_SET}, and no more "
+            f"than the {family.num_configurations} configurations of family {family.name}), got {num_samples}."
         )
     key_set, key_rest = jax.random.split(key)
     latents, log_probs = family.configurations(params, key_rest)
@@ -176,7 +176,7 @@ def _set_ratios(probabilities: jax.Array, rest: jax.Array) -> tuple[jax.Array, j
 
 
 def _set_probability(probabilities: jax.Array, rest: jax.Array, is_out: jax.Array) -> jax.Array:
-    """Probability that draws without replacement, from all but the entries ``is_out``, give the others of the set first.
+    """Probability that draws without replacement, from all but the entries ``is_out``, give the rest of the set first.
 
     By dynamic programming over the subsets that may have been drawn so far.
     """

@@ -64,8 +64,8 @@ def score_function(
     """The plain score function (REINFORCE), without a baseline; pathwise through reparameterised parts.
 
     Value: ``bound`` of S log-weights. Gradient: as `leave_one_out` with every log-weight predicted to be 0; for
-    ``bounds.mean`` the mean of log w times its score. Unbiased for the gradient of E[bound(log_weights)] at this S, with
-    a variance that grows with the size of the log-weights.
+    ``bounds.mean`` the mean of log w times its score. Unbiased for the gradient of E[bound(log_weights)] at this S,
+    with a variance that grows with the size of the log-weights.
 
     Args:
       params: the family's.

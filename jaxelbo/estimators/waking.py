@@ -15,8 +15,8 @@ def wake_phase(
 ) -> jax.Array:
     """The wake phase of wake-sleep: the bound's gradient for the model's parameters, none for q's.
 
-    Value: ``bound`` of S log-weights. Gradient for the model: unbiased for that of E[bound(log_weights)], log p at draws
-    of q with the weights d bound / d log w_s. Gradient in params: zero by design; q learns in the sleep phase.
+    Value: ``bound`` of S log-weights. Gradient for the model: unbiased for that of E[bound(log_weights)], log p at
+    draws of q with the weights d bound / d log w_s. Gradient in params: zero by design; q learns in the sleep phase.
 
     Args:
       params: the family's.
@@ -48,9 +48,9 @@ def reweighted_wake_phase(
 ) -> jax.Array:
     """The two wake phases of reweighted wake-sleep: the model's by the many-sample bound, q's towards the posterior.
 
-    Value: the importance-weighted bound. Gradient for the model: that of the bound, unbiased for it. Gradient in params:
-    the normalised weights times the gradient of log q at the draws, which estimates that of -KL(p(z|x) || q), another
-    objective than the bound, with a bias of order 1/S. No draw carries a gradient, so any family will do.
+    Value: the importance-weighted bound. Gradient for the model: that of the bound, unbiased for it. Gradient in
+    params: the normalised weights times the gradient of log q at the draws, which estimates that of -KL(p(z|x) || q),
+    another objective than the bound, with a bias of order 1/S. No draw carries a gradient, so any family will do.
 
     Args:
       params: the family's.

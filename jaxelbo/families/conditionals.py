@@ -3,9 +3,8 @@
 Floor 2.
 """
 
-from collections.abc import Callable
-
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp

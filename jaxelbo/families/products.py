@@ -3,8 +3,10 @@
 Floor 2.
 """
 
+import functools
 import itertools
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -65,13 +67,15 @@ def independent(family: Family, num_copies: int) -> Family:
         return jnp.ravel(jax.vmap(family.score_log_probs)(params, latent))
 
     def configurations(params: Params, key: Key) -> tuple[Latent, jax.Array]:
-        latents, log_probs = jax.vmap(family.configurations)(params, keys_of(key))  # [N, M, ...], [N, M]
+        latents, log_probs = jax.vmap(lambda p, k: family.configurations(p, k))(
+            params, keys_of(key)
+        )  # [N, M, ...], [N, M]
         chosen = _tuples([family.num_configurations] * num_copies)  # [M^N, N]
         copies = np.arange(num_copies)
         return jax.tree.map(lambda leaf: leaf[copies, chosen], latents), jnp.sum(log_probs[copies, chosen], axis=1)
 
     def relax(params: Params, key: Key, temperature: jax.Array) -> tuple[Latent, Latent, Latent]:
-        return jax.vmap(family.relax, (0, 0, None))(params, keys_of(key), temperature)
+        return jax.vmap(lambda p, k: family.relax(p, k, temperature))(params, keys_of(key))
 
     return Family(
         name=f"independent({family.name}, {num_copies})",
@@ -80,12 +84,16 @@ def independent(family: Family, num_copies: int) -> Family:
         log_prob=log_prob,
         sample_and_log_prob=sample_and_log_prob,
         score_log_probs=score_log_probs,
-        entropy=_if(family.entropy, lambda params: jnp.sum(jax.vmap(family.entropy)(params))),
+        entropy=_if(family.entropy, lambda params: jnp.sum(jax.vmap(lambda p: family.entropy(p))(params))),
         configurations=_if(family.configurations, configurations),
         num_configurations=family.num_configurations**num_copies if family.configurations else 0,
         relax=_if(family.relax, relax),
-        location_and_scale=_if(family.location_and_scale, lambda params: jax.vmap(family.location_and_scale)(params)),
-        distribution=_if(family.distribution, lambda params: finite.Copies(jax.vmap(family.distribution)(params))),
+        location_and_scale=_if(
+            family.location_and_scale, lambda params: jax.vmap(lambda p: family.location_and_scale(p))(params)
+        ),
+        distribution=_if(
+            family.distribution, lambda params: finite.Copies(jax.vmap(lambda p: family.distribution(p))(params))
+        ),
     )
 
 
@@ -96,7 +104,7 @@ def joint(families: Any) -> Family:
     reparameterised and others not: the default estimator treats each as it must.
 
     Args:
-      families: a pytree whose leaves are `Family` records, such as ``{"slope": mean_field(0.0), "on": bernoulli(0.0)}``.
+      families: a pytree with `Family` records as leaves, such as ``{"slope": mean_field(0.0), "on": bernoulli(0.0)}``.
 
     Returns:
       The `Family`; it has an entropy, a relaxation, ... where all of them have, and configurations of those that have.
@@ -148,11 +156,11 @@ def joint(families: Any) -> Family:
         return structure.unflatten(with_keys(lambda m, p, k: m.sample(p, k), params, key))
 
     def log_prob(params: Params, latent: Latent) -> jax.Array:
-        return sum(each(lambda m, p, z: m.log_prob(p, z), params, latent))
+        return functools.reduce(operator.add, each(lambda m, p, z: m.log_prob(p, z), params, latent))
 
     def sample_and_log_prob(params: Params, key: Key) -> tuple[Latent, jax.Array]:
         latents, log_probs = zip(*with_keys(lambda m, p, k: m.sample_and_log_prob(p, k), params, key), strict=True)
-        return structure.unflatten(latents), sum(log_probs)
+        return structure.unflatten(latents), functools.reduce(operator.add, log_probs)
 
     def score_log_probs(params: Params, latent: Latent) -> jax.Array:
         return jnp.concatenate(each(lambda m, p, z: m.score_log_probs(p, z), params, latent))
@@ -163,7 +171,8 @@ def joint(families: Any) -> Family:
         latents = [
             jax.tree.map(lambda leaf, i=i: leaf[i], latent) for (latent, _), i in zip(rows, chosen.T, strict=True)
         ]
-        return structure.unflatten(latents), sum(log_probs[i] for (_, log_probs), i in zip(rows, chosen.T, strict=True))
+        log_probs = [log_probs[i] for (_, log_probs), i in zip(rows, chosen.T, strict=True)]
+        return structure.unflatten(latents), functools.reduce(operator.add, log_probs)
 
     def relax(params: Params, key: Key, temperature: jax.Array) -> tuple[Latent, Latent, Latent]:
         triples = with_keys(lambda m, p, k: _relax_or_draw(m, p, k, temperature), params, key)
