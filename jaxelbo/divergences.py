@@ -71,7 +71,8 @@ def closed_form_or_none(params_q: Params, params_p: Params, family_q: Family, fa
 def _between(q: NamedTuple, p: NamedTuple) -> jax.Array | None:
     if isinstance(q, finite.Product) and isinstance(p, finite.Product) and len(q.parts) == len(p.parts):
         parts = [_between(*pair) for pair in zip(q.parts, p.parts, strict=True)]
-        return None if any(part is None for part in parts) else jnp.sum(jnp.stack(parts))
+        known = [part for part in parts if part is not None]
+        return jnp.sum(jnp.stack(known)) if len(known) == len(parts) else None
     if isinstance(q, finite.Copies) and isinstance(p, finite.Copies):
         copies = jax.vmap(_between)(q.part, p.part)
         return None if copies is None else jnp.sum(copies)

@@ -153,7 +153,7 @@ def learning_signals(bound: Bound, log_weights: jax.Array, predictions: jax.Arra
     predictions = jax.lax.stop_gradient(jnp.broadcast_to(jnp.asarray(predictions, log_weights.dtype), (size,)))
     if bound is bounds.mean:  # the general form, without its S^2 terms and without their rounding
         return (log_weights - predictions) / size
-    differentiate = jax.value_and_grad(bound)
+    differentiate = jax.value_and_grad(lambda log_weights: checks.check_scalar(bound(log_weights), "bound"))
     value, slopes = differentiate(log_weights)
 
     def without(index: jax.Array, prediction: jax.Array) -> jax.Array:
@@ -234,7 +234,7 @@ def path_scales(bound: Bound, log_weights: jax.Array) -> jax.Array:
     log_weights = jax.lax.stop_gradient(log_weights)
     if bound is bounds.mean:
         return jnp.ones_like(log_weights)
-    slope = jax.grad(bound)
+    slope = jax.grad(lambda log_weights: checks.check_scalar(bound(log_weights), "bound"))
     slopes = slope(log_weights)
     unit_vectors = jnp.eye(log_weights.shape[0], dtype=log_weights.dtype)
     curvatures = jax.vmap(lambda unit: jnp.vdot(unit, jax.jvp(slope, (log_weights,), (unit,))[1]))(unit_vectors)

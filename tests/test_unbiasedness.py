@@ -76,7 +76,7 @@ def estimator_of(name, theta):
 def exact_gradient(kind, bound_name, num_samples, theta=0.6):
     problem, bound = matrix.make_problem(kind), matrix.BOUNDS[bound_name]
     value = lambda params, theta: problem.exact(params, theta, bound, num_samples)
-    return jax.jit(jax.grad(value, argnums=(0, 1)), compiler_options={"xla_backend_optimization_level": 0})(
+    return matrix.quick_jit(jax.grad(value, argnums=(0, 1)))(
         problem.params, theta
     )
 
@@ -96,7 +96,7 @@ def test_mean_gradient_is_exact(kind, name, bound_name, monkeypatch):
             return mean(params, theta)
 
         expected = exact_gradient(kind, bound_name, num_samples)
-        mean = jax.jit(jax.grad(value, argnums=(0, 1)), compiler_options={"xla_backend_optimization_level": 0})(
+        mean = matrix.quick_jit(jax.grad(value, argnums=(0, 1)))(
             problem.params, theta
         )
         tolerance = 1e-6 if kind.startswith(("Gaussian", "conditional")) else 1e-12  # of quadrature, of rounding

@@ -46,6 +46,8 @@ def independent(family: Family, num_copies: int) -> Family:
     """
     checks.check_family(family)
     num_copies = checks.check_count(num_copies, "num_copies")
+    entropy_of, distribution_of = _vmap_or_none(family.entropy), _vmap_or_none(family.distribution)
+    configurations_of = _vmap_or_none(family.configurations)
 
     def keys_of(key: Key) -> Key:
         return jax.random.split(key, num_copies)
@@ -67,9 +69,7 @@ def independent(family: Family, num_copies: int) -> Family:
         return jnp.ravel(jax.vmap(family.score_log_probs)(params, latent))
 
     def configurations(params: Params, key: Key) -> tuple[Latent, jax.Array]:
-        latents, log_probs = jax.vmap(lambda p, k: family.configurations(p, k))(
-            params, keys_of(key)
-        )  # [N, M, ...], [N, M]
+        latents, log_probs = configurations_of(params, keys_of(key))  # leaves [N, M, ...]
         chosen = _tuples([family.num_configurations] * num_copies)  # [M^N, N]
         copies = np.arange(num_copies)
         return jax.tree.map(lambda leaf: leaf[copies, chosen], latents), jnp.sum(log_probs[copies, chosen], axis=1)
@@ -84,16 +84,12 @@ def independent(family: Family, num_copies: int) -> Family:
         log_prob=log_prob,
         sample_and_log_prob=sample_and_log_prob,
         score_log_probs=score_log_probs,
-        entropy=_if(family.entropy, lambda params: jnp.sum(jax.vmap(lambda p: family.entropy(p))(params))),
+        entropy=_if(entropy_of, lambda params: jnp.sum(entropy_of(params))),
         configurations=_if(family.configurations, configurations),
         num_configurations=family.num_configurations**num_copies if family.configurations else 0,
         relax=_if(family.relax, relax),
-        location_and_scale=_if(
-            family.location_and_scale, lambda params: jax.vmap(lambda p: family.location_and_scale(p))(params)
-        ),
-        distribution=_if(
-            family.distribution, lambda params: finite.Copies(jax.vmap(lambda p: family.distribution(p))(params))
-        ),
+        location_and_scale=_vmap_or_none(family.location_and_scale),
+        distribution=_if(distribution_of, lambda params: finite.Copies(distribution_of(params))),
     )
 
 
@@ -206,6 +202,10 @@ def joint(families: Any) -> Family:
 
 def _if(condition: Any, function: Callable[..., Any]) -> Callable[..., Any] | None:
     return function if condition else None
+
+
+def _vmap_or_none(function: Callable[..., Any] | None) -> Callable[..., Any] | None:
+    return None if function is None else jax.vmap(function)
 
 
 def is_reparameterised(family: Family) -> bool:

@@ -1,0 +1,191 @@
+"""Estimators that draw noise of their own, against the exact gradient.
+
+Where that noise is discrete (sets drawn without replacement) its expectation is listed; elsewhere by Monte Carlo, in 4
+standard errors at a number of replicates that shows a bias of 2% of the gradient.
+"""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxelbo import bounds, checks, estimators, families, validity
+from tests import matrix
+
+THETA = 0.6
+
+
+def exact_gradient(problem, bound=bounds.mean, num_samples=1):
+    value = lambda params, theta: problem.exact(params, theta, bound, num_samples)
+    return jax.jit(jax.grad(value, argnums=(0, 1)))(problem.params, THETA)
+
+
+def sampled_gradients(problem, estimator, num_replicates, bound=bounds.mean, num_samples=2, seed=0):
+    def value(params, theta, key):
+        log_joint = functools.partial(problem.log_joint, theta)
+        return estimator(params, key, log_joint, problem.family, bound, num_samples)
+
+    keys = jax.random.split(jax.random.key(seed), num_replicates)
+    return jax.jit(jax.vmap(jax.grad(value, argnums=(0, 1)), (None, None, 0)))(problem.params, THETA, keys)
+
+
+def along_and_errors(samples, exact):
+    """For each leaf: its path, the mean along the exact gradient over its size, and the standard error of that."""
+    for path, leaf, draws in zip(
+        checks.leaf_names(exact), jax.tree.leaves(exact), jax.tree.leaves(samples), strict=True
+    ):
+        size = jnp.sum(leaf**2)
+        assert size > 1e-4, (path, "nothing to estimate")
+        ratios = np.asarray(jnp.sum((draws * leaf[None]).reshape(len(draws), -1), axis=1) / size)
+        yield path, ratios.mean(), ratios.std() / np.sqrt(len(ratios))
+        errors = np.asarray(draws.std(axis=0)) / np.sqrt(len(draws))
+        assert np.all(np.abs(np.asarray(draws.mean(axis=0) - leaf)) <= 4.5 * errors + 1e-12), path
+
+
+def assert_unbiased(samples, exact):
+    for path, mean, error in along_and_errors(samples, exact):
+        assert 4 * error < 0.02, (path, error, "this test could not see a bias of 2%")
+        assert abs(mean - 1) < 4 * error, (path, mean, error)
+
+
+def linear(weights, latent):
+    return sum(jnp.sum(jnp.sin(leaf + weights)) for leaf in jax.tree.leaves(latent))
+
+
+NOISY = {
+    "rebar": estimators.rebar(0.7, 0.9),
+    "relax": estimators.relax(linear, np.asarray(0.3)),
+    "arm": estimators.arm,
+    "disarm": estimators.disarm,
+    "measure_valued": estimators.measure_valued,
+}
+REPLICATES = {"Bernoulli": 200_000, "Gaussian, mean field": 400_000, "independent, of one-hot": 600_000}
+
+
+def noisy_cases():
+    for kind, traits in validity.KINDS.items():
+        for name in NOISY:
+            if not validity.refusal(name, traits, bounds.mean, 2) and kind in matrix.MAKE:
+                fast = kind in ("Bernoulli", "Gaussian, mean field") or name == "rebar"
+                yield pytest.param(kind, name, marks=() if fast else pytest.mark.matrix, id=f"{kind}-{name}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "name"), list(noisy_cases()))
+def test_unbiased_with_own_noise(kind, name):
+    with jax.enable_x64(True):
+        problem = matrix.make_problem(kind)
+        if kind == "Gaussian, mean field":  # where the gradient in log_scale is not small beside its noise
+            problem = problem._replace(params=problem.params | {"log_scale": jnp.array([0.6])})
+        samples = sampled_gradients(problem, NOISY[name], REPLICATES.get(kind, 250_000))
+        assert_unbiased(samples, exact_gradient(problem))
+
+
+def joint_problem():
+    """A number and two bits that know of each other."""
+    family = families.joint({"x": families.mean_field(0.0), "on": families.bernoulli(jnp.zeros(2))})
+    params = {
+        "x": {"loc": jnp.array([0.8]), "log_scale": jnp.array([-0.5])},
+        "on": {"logits": jnp.array([0.4, -0.6])},
+    }
+
+    def log_joint(theta, z):
+        return -0.5 * (z["x"] - theta - z["on"][0]) ** 2 + 0.7 * z["on"] @ jnp.array([1.0, -2.0]) * z["x"] + 2 * theta
+
+    nodes, weights = matrix.normal_atoms(41)
+
+    def draw(params, atom):
+        x = params["x"]["loc"] + jnp.exp(params["x"]["log_scale"]) * nodes[atom // 4]
+        return {"x": x[0], "on": jnp.stack([atom % 2, atom // 2 % 2]).astype(nodes.dtype)}
+
+    def chances(params):
+        p = jax.nn.sigmoid(params["on"]["logits"])
+        bits = jnp.array([[0, 0], [1, 0], [0, 1], [1, 1]])
+        of_bits = jnp.prod(jnp.where(bits, p[None], 1 - p[None]), axis=1)
+        return (weights[:, None] * of_bits[None, :]).ravel()
+
+    return matrix.Problem(family, params, log_joint, draw, chances)
+
+
+JOINT = {
+    "leave_one_out": estimators.leave_one_out,
+    "closed_form_entropy": estimators.closed_form_entropy,
+    "score_function": estimators.score_function,
+    "rao_blackwellised": None,
+    "enumeration": estimators.enumeration,
+    "without_replacement": estimators.without_replacement,
+    "rebar": estimators.rebar(0.7, 0.9),
+    "relax": estimators.relax(linear, np.asarray(0.3)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in ("leave_one_out", "enumeration") else pytest.mark.matrix) for n in JOINT]
+)
+def test_unbiased_on_continuous_and_discrete_parts(name):
+    with jax.enable_x64(True):
+        problem = joint_problem()
+
+        def local(z):
+            x, on = z["x"], z["on"]
+            return jnp.stack([-0.5 * (x - THETA - on[0]) ** 2 + 0.7 * on[0] * x, -1.4 * on[1] * x])
+
+        estimator = JOINT[name] or estimators.rao_blackwellised(local)
+        samples = sampled_gradients(problem, estimator, 400_000)
+        assert_unbiased(samples, exact_gradient(problem))
+
+
+@pytest.mark.slow
+def test_many_sample_bound_on_continuous_and_discrete_parts():
+    """VIMCO through the bits, pathwise through the number, against 164^2 pairs of atoms."""
+    with jax.enable_x64(True):
+        problem, bound = joint_problem(), bounds.importance_weighted
+        samples = sampled_gradients(problem, estimators.leave_one_out, 800_000, bound)
+        assert_unbiased(samples, exact_gradient(problem, bound, 2))
+
+
+@pytest.mark.parametrize("kind", ["Bernoulli", "categorical, one index", "sequential, of Bernoulli"])
+def test_enumeration_is_exact(kind):
+    with jax.enable_x64(True):
+        problem = matrix.make_problem(kind)
+        ours = jax.tree.map(lambda leaf: leaf[0], sampled_gradients(problem, estimators.enumeration, 1, num_samples=1))
+        for leaf, like in zip(jax.tree.leaves(ours), jax.tree.leaves(exact_gradient(problem)), strict=True):
+            np.testing.assert_allclose(leaf, like, rtol=1e-12)
+
+
+@pytest.mark.parametrize("num_samples", [2, 3])
+@pytest.mark.parametrize("kind", ["categorical, one index", "categorical, one-hot"])
+def test_without_replacement_is_unbiased_over_all_sets(kind, num_samples, monkeypatch):
+    """Every ordered way of drawing without replacement, by the naive product of conditional probabilities."""
+    with jax.enable_x64(True):
+        problem = matrix.make_problem(kind)
+        probabilities = np.asarray(problem.chances(problem.params))
+        expected, total = exact_gradient(problem), 0.0
+        mean = jax.tree.map(np.zeros_like, expected)
+        gumbels = []
+        monkeypatch.setattr(jax.random, "gumbel", lambda key, shape, dtype: gumbels[-1])
+
+        def value(params, theta, gumbel):
+            gumbels.append(gumbel)
+            log_joint = functools.partial(problem.log_joint, theta)
+            arguments = params, jax.random.key(0), log_joint, problem.family, bounds.mean, num_samples
+            return estimators.without_replacement(*arguments)
+
+        gradient = jax.jit(jax.grad(value, argnums=(0, 1)))
+        for chosen in itertools.combinations(range(4), num_samples):
+            chance = 0.0
+            for order in itertools.permutations(chosen):
+                left, step = 1.0, 1.0
+                for index in order:
+                    step, left = step * probabilities[index] / left, left - probabilities[index]
+                chance += step
+            noise = jnp.where(jnp.isin(jnp.arange(4), jnp.asarray(chosen)), 100.0, 0.0)
+            mean = jax.tree.map(lambda m, g, c=chance: m + c * g, mean, gradient(problem.params, THETA, noise))
+            total += chance
+        assert abs(total - 1) < 1e-12
+        for leaf, like in zip(jax.tree.leaves(mean), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(leaf, like, rtol=1e-10)

@@ -1,0 +1,164 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxelbo import bounds, surrogates
+from tests import matrix
+
+numbers = st.lists(st.floats(-20, 20, width=32), min_size=2, max_size=6)
+
+
+def geometric_mean_of_others(log_weights):
+    """As VIMCO's authors have it, in NumPy."""
+    return np.array([np.mean(np.delete(log_weights, s)) for s in range(len(log_weights))])
+
+
+@settings(max_examples=20, deadline=None)
+@given(numbers)
+def test_signals_of_the_mean_are_leave_one_out(values):
+    with jax.enable_x64(True):
+        log_weights = np.array(values)
+        signals = surrogates.learning_signals(
+            bounds.mean, jnp.asarray(log_weights), surrogates.mean_of_others(jnp.asarray(log_weights))
+        )
+        naive = (log_weights - geometric_mean_of_others(log_weights)) / len(values)
+        np.testing.assert_allclose(signals, naive, atol=1e-10)
+
+
+@settings(max_examples=20, deadline=None)
+@given(numbers)
+def test_signals_of_log_mean_exp_are_vimco(values):
+    """Multi-sample signal L - L without me, less the control variate on the normalised weight, by naive NumPy."""
+    with jax.enable_x64(True):
+        log_weights, size = np.array(values), len(values)
+        signals = surrogates.learning_signals(
+            bounds.importance_weighted, jnp.asarray(log_weights), surrogates.mean_of_others(jnp.asarray(log_weights))
+        )
+        log_mean_exp = lambda w: np.log(np.mean(np.exp(w)))
+        share = lambda w, s: np.exp(w[s]) / np.sum(np.exp(w))
+        for s, other in enumerate(geometric_mean_of_others(log_weights)):
+            without = log_weights.copy()
+            without[s] = other
+            vimco = log_mean_exp(log_weights) - log_mean_exp(without)
+            np.testing.assert_allclose(signals[s], vimco - (share(log_weights, s) - share(without, s)), atol=1e-10)
+        assert size == len(signals)
+
+
+def test_special_case_of_the_mean_is_the_general_form():
+    """The mean has code of its own; a bound that is the mean without being bounds.mean goes the general way."""
+    log_weights = jnp.array([3.0, 1.0, -2.0])
+    general = surrogates.learning_signals(lambda w: jnp.mean(w), log_weights, jnp.array([0.5, 1.0, 2.0]))
+    special = surrogates.learning_signals(bounds.mean, log_weights, jnp.array([0.5, 1.0, 2.0]))
+    np.testing.assert_allclose(general, special, rtol=1e-5)
+    np.testing.assert_allclose(
+        surrogates.path_scales(lambda w: jnp.mean(w), log_weights), surrogates.path_scales(bounds.mean, log_weights)
+    )
+
+
+@pytest.mark.parametrize("name", matrix.BOUNDS)
+def test_value_is_the_bound_bit_for_bit(name):
+    bound = matrix.BOUNDS[name]
+    rng = np.random.default_rng(0)
+    log_weights, scores = jnp.asarray(rng.normal(size=4), "float32"), jnp.asarray(rng.normal(size=(4, 3)), "float32")
+    expected = bound(log_weights)
+    for value in (
+        surrogates.leave_one_out(bound, log_weights, scores),
+        surrogates.score_function(bound, log_weights, scores, -1e6),
+        surrogates.weighted_scores(bound, log_weights, scores, jnp.full((4, 3), jnp.inf)),
+    ):
+        assert value == expected
+
+
+@pytest.mark.parametrize("name", matrix.BOUNDS)
+def test_path_scales_are_their_definition(name):
+    """(b - h) / b with b and h by finite differences of the bound."""
+    with jax.enable_x64(True):
+        bound, log_weights = matrix.BOUNDS[name], jnp.array([0.4, -0.7, 1.1])
+        step = 1e-4
+        scales = matrix.quick_jit(functools.partial(surrogates.path_scales, bound))(log_weights)
+        moved = log_weights + step * jnp.concatenate([jnp.eye(3), -jnp.eye(3), jnp.zeros((1, 3))])
+        values = matrix.quick_jit(jax.vmap(bound))(moved)
+        for s, scale in enumerate(scales):
+            ahead, here, behind = values[s], values[6], values[3 + s]
+            slope, curvature = (ahead - behind) / (2 * step), (ahead - 2 * here + behind) / step**2
+            np.testing.assert_allclose(scale, (slope - curvature) / slope, rtol=1e-5, atol=1e-5)
+
+
+def test_weights_of_zero():
+    """An impossible configuration has log-weight -inf; the many-sample signals stay numbers."""
+    log_weights = jnp.array([-jnp.inf, 0.5, 1.0])
+    np.testing.assert_array_equal(surrogates.mean_of_others(log_weights), [0.75, -np.inf, -np.inf])
+    signals = surrogates.learning_signals(
+        bounds.importance_weighted, log_weights, surrogates.mean_of_others(log_weights)
+    )
+    assert np.all(np.isfinite(signals))
+    assert np.all(np.isfinite(surrogates.path_scales(bounds.importance_weighted, log_weights)))
+
+
+def test_scale_gradient_leaves_integers_alone():
+    tree = {"index": jnp.arange(3), "number": jnp.ones(3)}
+    value = lambda x: jnp.sum(surrogates.scale_gradient(tree | {"number": x}, 2.0)["number"] ** 2)
+    np.testing.assert_allclose(jax.grad(value)(jnp.ones(3)), 4.0)
+
+
+def test_regression_trains_the_prediction_alone():
+    loss = lambda prediction, target: surrogates.regression(prediction, target)
+    slopes = jax.grad(loss, argnums=(0, 1))(jnp.array([1.0, 2.0]), jnp.array([3.0, 5.0]))
+    np.testing.assert_allclose(slopes[0], [1.0, 1.5])
+    np.testing.assert_allclose(slopes[1], 0.0)
+    assert loss(jnp.array([1.0, 2.0]), jnp.array([3.0, 5.0])) == 0
+
+
+def test_own_scan():
+    """A recurrent policy written by hand: the gradient in expectation is that of enumeration."""
+    with jax.enable_x64(True):
+        terms = functools.partial(matrix.sequence_terms, 0.6)
+        paths = jnp.stack(jnp.meshgrid(*[jnp.arange(2.0)] * 3), -1).reshape(-1, 3, 1)
+
+        def run(params, path):
+            def step(carry, z):
+                carry, step_params = matrix.step_fn(params, *carry)
+                log_prob = z * step_params["logits"] - jax.nn.softplus(step_params["logits"])
+                return (carry, z), log_prob[0]
+
+            return jax.lax.scan(step, (jnp.zeros(()), jnp.zeros(1)), path)[1]
+
+        def exact(params):
+            scores = jax.vmap(run, (None, 0))(params, paths).sum(1)
+            return jnp.exp(scores) @ (jax.vmap(lambda z: jnp.sum(terms(z)))(paths) - scores)
+
+        def mean_surrogate(params):
+            scores = jax.vmap(run, (None, 0))(params, paths)  # [8, 3]
+            values = jax.vmap(lambda z: jnp.sum(terms(z)))(paths) - scores.sum(1)
+            pairs = jnp.stack(jnp.meshgrid(jnp.arange(8), jnp.arange(8)), -1).reshape(-1, 2)
+            chances = jax.lax.stop_gradient(jnp.exp(scores.sum(1)))
+            each = jax.vmap(lambda pair: surrogates.leave_one_out(bounds.mean, values[pair], scores[pair]))(pairs)
+            return (chances[pairs[:, 0]] * chances[pairs[:, 1]]) @ each
+
+        params = {"bias": jnp.array([-0.2]), "weight": jnp.array([0.7])}
+        mean = matrix.quick_jit(jax.grad(mean_surrogate))(params)
+        for name, leaf in matrix.quick_jit(jax.grad(exact))(params).items():
+            np.testing.assert_allclose(mean[name], leaf, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda w, s: surrogates.leave_one_out(bounds.mean, w[:1], s[:1]), "at least two samples, got one"),
+        (lambda w, s: surrogates.leave_one_out(bounds.mean, w, s[:2]), "a row for each of 3 samples"),
+        (lambda w, s: surrogates.leave_one_out(bounds.mean, w, s[:, 0]), r"score_log_probs \[S, P\] must be .* rank 2"),
+        (lambda w, s: surrogates.leave_one_out(bounds.mean, s, s), r"log_weights \[S\] must be .* rank 1"),
+        (lambda w, s: surrogates.score_function(bounds.mean, w, s, s), r"a baseline must be a scalar or have shape"),
+        (lambda w, s: surrogates.weighted_scores(bounds.mean, w, s, w), r"signals must have shape \(3, 2\) or \(3, 1\)"),
+        (lambda w, s: surrogates.leave_one_out(lambda v: v, w, s), "bound must return a scalar"),
+        (lambda w, s: surrogates.leave_one_out(bounds.mean, w.astype(int), s), "floating-point"),
+    ],
+)
+def test_bad_arrays(call, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        call(jnp.zeros(3), jnp.zeros((3, 2)))
