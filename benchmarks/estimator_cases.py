@@ -1,7 +1,8 @@
 """The problems on which each estimator is timed: one gradient by jaxelbo and the same estimator by hand.
 
-Three amortised models on a batch of 64 rows of 64 bits, a linear encoder and a decoder of one hidden layer: 32 or 8 bits,
-16 Gaussian codes, one of 64 categories; a chain of 196 bits, a recurrent policy, and a mixture over 5,000 data.
+Three amortised models on a batch of 64 rows of 64 bits, a linear encoder and a decoder of one hidden layer, with 32 or 8
+bits, 16 Gaussian codes or one of 64 categories between them; a chain of 196 bits, a recurrent policy, and a mixture over
+5,000 data.
 """
 
 import functools
@@ -273,8 +274,8 @@ def recurrent_policy(length: int = 16, dim: int = 8, width: int = 64, num_sample
     bits = families.bernoulli(jnp.zeros(dim))
     family = families.sequential(bits, step_fn, lambda q: q["start"], init_fn, num_steps=length)
 
-    def terms(z: jax.Array, model: Any, x: jax.Array) -> jax.Array:  # step t sees four pixels
-        return log_likelihood(z, model, x) - dim * jnp.log(2.0)
+    def terms(z: jax.Array, decoder: Any, x: jax.Array) -> jax.Array:  # step t sees four pixels
+        return log_likelihood(z, decoder, x) - dim * jnp.log(2.0)
 
     def one(start: jax.Array, key: jax.Array, params: Any, x: jax.Array) -> jax.Array:
         log_terms = functools.partial(terms, decoder=params["model"], x=x.reshape(length, -1))
@@ -357,11 +358,12 @@ def cases() -> list[Case]:
     temperature = jnp.asarray(0.5)
     rebar = functools.partial(of_relaxed_bits, estimator=estimators.rebar, hand=rebar_by_hand)
     relax = functools.partial(of_relaxed_bits, estimator=relax_by_network, hand=relax_by_hand)
+    by_hand = functools.partial
     return [
         of_bits("leave_one_out", estimators.leave_one_out, hand_written.leave_one_out),
         of_bits("score_function", estimators.score_function, hand_written.score_function),
         of_bits(
-            "with_baseline", estimators.with_baseline(-70.0), functools.partial(hand_written.with_baseline, baseline=-70.0)
+            "with_baseline", estimators.with_baseline(-70.0), by_hand(hand_written.with_baseline, baseline=-70.0)
         ),
         of_bits("VIMCO, S = 16", estimators.leave_one_out, hand_written.vimco, 16, weighted),
         of_bits("arm", estimators.arm, hand_written.arm),
@@ -371,11 +373,11 @@ def cases() -> list[Case]:
         relax("relax", tuned=(0.5, network_of_control), trains=False),
         relax("relax, trained", tuned=(temperature, network_of_control), trains=True),
         of_bits(
-            "gumbel_softmax", estimators.gumbel_softmax(0.5), functools.partial(hand_written.gumbel_softmax, temperature=0.5)
+            "gumbel_softmax", estimators.gumbel_softmax(0.5), by_hand(hand_written.gumbel_softmax, temperature=0.5)
         ),
         of_bits(
             "straight_through", estimators.straight_through(0.5),
-            functools.partial(hand_written.gumbel_softmax, temperature=0.5, hard=True),
+            by_hand(hand_written.gumbel_softmax, temperature=0.5, hard=True),
         ),
         chain("reward_to_go, chain of 196", True),
         recurrent_policy(),
@@ -385,11 +387,11 @@ def cases() -> list[Case]:
         of_codes("pathwise", estimators.pathwise, hand_written.gaussian),
         of_codes("closed_form_entropy", estimators.closed_form_entropy, hand_written.gaussian),
         of_codes(
-            "sticking_the_landing", estimators.sticking_the_landing, functools.partial(hand_written.gaussian, landing=True)
+            "sticking_the_landing", estimators.sticking_the_landing, by_hand(hand_written.gaussian, landing=True)
         ),
         of_codes(
-            "doubly_reparameterised, K = 50", estimators.doubly_reparameterised, hand_written.doubly_reparameterised, 50,
-            weighted,
+            "doubly_reparameterised, K = 50", estimators.doubly_reparameterised,
+            hand_written.doubly_reparameterised, 50, weighted,
         ),
         enumeration_of_bits(),
         without_replacement(),
