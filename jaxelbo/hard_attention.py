@@ -223,7 +223,13 @@ def policy_bound(
     checks.check_callable(log_likelihood, "log_likelihood")
 
     def log_joint(latent: Latent) -> jax.Array:
-        return checks.check_scalar(log_likelihood(latent), "log_likelihood") + family.log_prob(params, latent)
+        log_policy = family.log_prob(params, latent)
+        if bound is bounds.mean:
+            # The estimators leave the gradient of log q inside the weights out, as it is zero in the mean. Here log p
+            # is log q, and its gradient would be left alone without it.
+            scores = jnp.sum(family.score_log_probs(params, latent))
+            log_policy -= scores - jax.lax.stop_gradient(scores)
+        return checks.check_scalar(log_likelihood(latent), "log_likelihood") + log_policy
 
     return objectives.lower_bound(
         params, key, log_joint, family, bound=bound, num_samples=num_samples, estimator=estimator

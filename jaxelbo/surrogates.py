@@ -23,11 +23,10 @@ def score_function(
 ) -> jax.Array:
     """The bound, differentiated by score function where draws carry no gradient and pathwise elsewhere.
 
-    Estimand: the gradient of E[bound(log_weights)] at this S. Estimator: with C_s = bound - d bound / d log w_s, the
-    path gradient of the bound with the score log-probabilities taken out of log q, plus the sum over s of
-    (C_s - C_s with log w_s replaced by its prediction) times the gradient of s's score log-probabilities. Unbiased if
-    a prediction does not depend on the parts of draw s that carry no gradient. The second term of C_s is the gradient
-    of log q inside the weight: for the plain mean it drops out, and elsewhere it gets a control variate too.
+    Estimand: the gradient of E[bound(log_weights)] at this S. Estimator: the gradient of the bound through the weights,
+    plus the sum over s of the learning signal of s (see `learning_signals`) times the gradient of s's score
+    log-probabilities. Unbiased if a prediction does not depend on the parts of draw s that carry no gradient. For
+    ``bounds.mean`` the gradient of the score log-probabilities inside the weights is zero in the mean and left out.
 
     Args:
       bound: log-weights ``[S]`` -> scalar.
@@ -91,11 +90,12 @@ def leave_one_out(bound: Bound, log_weights: jax.Array, score_log_probs: jax.Arr
 def weighted_scores(bound: Bound, log_weights: jax.Array, score_log_probs: jax.Array, signals: jax.Array) -> jax.Array:
     """The bound, with the gradient sum of signals times scores beside its path gradient.
 
-    The other functions here are this one with their own signals; use it for signals by part or by step.
+    The other functions here are this one with their own signals; use it for signals by part or by step. For
+    ``bounds.mean`` the score log-probabilities inside the weights carry no gradient: it is zero in the mean.
 
     Args:
       bound: log-weights ``[S]`` -> scalar.
-      log_weights: ``[S]``, in nats, differentiable; the gradient of their score log-probabilities is taken out.
+      log_weights: ``[S]``, in nats, differentiable; they contain minus the score log-probabilities.
       score_log_probs: ``[S, P]``, differentiable.
       signals: ``[S, P]`` or ``[S, 1]``; no gradient flows through them.
 
@@ -115,15 +115,17 @@ def weighted_scores(bound: Bound, log_weights: jax.Array, score_log_probs: jax.A
     expected = score_log_probs.shape
     if jnp.shape(signals) not in (expected, (expected[0], 1)):
         raise ValueError(f"signals must have shape {expected} or {(expected[0], 1)}, got {jnp.shape(signals)}.")
-    scores = jnp.sum(score_log_probs, axis=1)
-    value = checks.check_scalar(bound(log_weights + _without_value(scores)), "bound")
+    if bound is bounds.mean:
+        scores = jnp.sum(score_log_probs, axis=1)
+        log_weights = log_weights + (scores - jax.lax.stop_gradient(scores))
+    value = checks.check_scalar(bound(log_weights), "bound")
     return add_gradient(value, jnp.sum(jax.lax.stop_gradient(signals) * score_log_probs))
 
 
 def learning_signals(bound: Bound, log_weights: jax.Array, predictions: jax.Array | float) -> jax.Array:
     """How much the bound owes to each draw: the bound less the bound with the draw's log-weight predicted, ``[S]``.
 
-    More exactly the difference of C_s = bound - d bound / d log w_s, see `score_function`. No gradient flows through.
+    No gradient flows through.
 
     Args:
       bound: log-weights ``[S]`` -> scalar.
@@ -153,14 +155,8 @@ def learning_signals(bound: Bound, log_weights: jax.Array, predictions: jax.Arra
     predictions = jax.lax.stop_gradient(jnp.broadcast_to(jnp.asarray(predictions, log_weights.dtype), (size,)))
     if bound is bounds.mean:  # the general form, without its S^2 terms and without their rounding
         return (log_weights - predictions) / size
-    differentiate = jax.value_and_grad(lambda log_weights: checks.check_scalar(bound(log_weights), "bound"))
-    value, slopes = differentiate(log_weights)
-
-    def without(index: jax.Array, prediction: jax.Array) -> jax.Array:
-        value, slopes = differentiate(jnp.where(jnp.arange(size) == index, prediction, log_weights))
-        return value - slopes[index]
-
-    return value - slopes - jax.vmap(without)(jnp.arange(size), predictions)
+    without_me = jnp.where(jnp.eye(size, dtype=bool), predictions[:, None], log_weights[None, :])
+    return jax.lax.stop_gradient(checks.check_scalar(bound(log_weights), "bound") - jax.vmap(bound)(without_me))
 
 
 def mean_of_others(values: jax.Array) -> jax.Array:
@@ -295,11 +291,6 @@ def _add_gradient_jvp(
     primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
     return add_gradient(*primals), tangents[0] + tangents[1]
-
-
-def _without_value(scores: jax.Array) -> jax.Array:
-    """Zeros with the gradient of ``scores``."""
-    return scores - jax.lax.stop_gradient(scores)
 
 
 def _check_arrays(log_weights: jax.Array, score_log_probs: jax.Array) -> None:

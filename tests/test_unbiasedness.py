@@ -76,9 +76,7 @@ def estimator_of(name, theta):
 def exact_gradient(kind, bound_name, num_samples, theta=0.6):
     problem, bound = matrix.make_problem(kind), matrix.BOUNDS[bound_name]
     value = lambda params, theta: problem.exact(params, theta, bound, num_samples)
-    return matrix.quick_jit(jax.grad(value, argnums=(0, 1)))(
-        problem.params, theta
-    )
+    return matrix.quick_jit(jax.grad(value, argnums=(0, 1)))(problem.params, theta)
 
 
 @pytest.mark.parametrize(("kind", "name", "bound_name"), list(triples()))
@@ -96,9 +94,7 @@ def test_mean_gradient_is_exact(kind, name, bound_name, monkeypatch):
             return mean(params, theta)
 
         expected = exact_gradient(kind, bound_name, num_samples)
-        mean = matrix.quick_jit(jax.grad(value, argnums=(0, 1)))(
-            problem.params, theta
-        )
+        mean = matrix.quick_jit(jax.grad(value, argnums=(0, 1)))(problem.params, theta)
         tolerance = 1e-6 if kind.startswith(("Gaussian", "conditional")) else 1e-12  # of quadrature, of rounding
         for path, leaf, like in zip(
             checks.leaf_names(expected), jax.tree.leaves(mean), jax.tree.leaves(expected), strict=True

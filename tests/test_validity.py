@@ -111,7 +111,13 @@ def test_documentation_is_the_tables():
 @pytest.mark.parametrize(
     ("kind", "name", "bound", "num_samples", "message"),
     [
-        ("Bernoulli", "pathwise", "mean", 2, "needs a family all of whose draws carry gradients; the family is bernoulli"),
+        (
+            "Bernoulli",
+            "pathwise",
+            "mean",
+            2,
+            "needs a family all of whose draws carry gradients; the family is bernoulli",
+        ),
         ("Bernoulli", "leave_one_out", "mean", 1, "num_samples of at least 2 .* got 1.*score_function.*enumeration"),
         ("Bernoulli", "leave_one_out", "importance_weighted", 1, "num_samples of at least 2 .* Estimators that hold"),
         ("Bernoulli", "arm", "importance_weighted", 2, "holds for bounds.mean alone, got bounds.importance_weighted"),
@@ -140,7 +146,9 @@ HOT = families.one_hot_categorical(4)
 TABLE = jnp.arange(4.0)
 
 
-@pytest.mark.parametrize("estimator", [estimators.gumbel_softmax(0.5), estimators.straight_through(0.5), estimators.rebar()])
+@pytest.mark.parametrize(
+    "estimator", [estimators.gumbel_softmax(0.5), estimators.straight_through(0.5), estimators.rebar()]
+)
 @pytest.mark.parametrize(
     "log_joint",
     [
@@ -261,8 +269,7 @@ def test_second_derivatives(name, kind, monkeypatch):
             value = lambda p: mean(p, theta)
         ours = matrix.quick_jit(jax.hessian(value))(problem.params)
         error = max(
-            float(jnp.max(jnp.abs(a - b)))
-            for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(exact), strict=True)
+            float(jnp.max(jnp.abs(a - b))) for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(exact), strict=True)
         )
         if validity.RULES[name].second_derivative(validity.KINDS[kind]):
             assert error < 1e-6

@@ -21,8 +21,7 @@ def leave_one_out(
     Value: ``bound`` of S log-weights. Gradient: through reparameterised parts and log q as `pathwise`, which it is
     where all parts are reparameterised; for the others the score function, with the learning signal "the bound less the
     bound in which my log-weight is the mean of the others". For ``bounds.mean`` that is the leave-one-out baseline, for
-    ``bounds.importance_weighted`` VIMCO, here with the same control variate on the gradient of log q inside the
-    weights. Unbiased for the gradient of E[bound(log_weights)] at this S.
+    ``bounds.importance_weighted`` VIMCO. Unbiased for the gradient of E[bound(log_weights)] at this S.
 
     Args:
       params: the family's.
