@@ -1,8 +1,8 @@
 """The problems on which each estimator is timed: one gradient by jaxelbo and the same estimator by hand.
 
-Three amortised models on a batch of 64 rows of 64 bits, a linear encoder and a decoder of one hidden layer, with 32 or 8
-bits, 16 Gaussian codes or one of 64 categories between them; a chain of 196 bits, a recurrent policy, and a mixture over
-5,000 data.
+Three amortised models on a batch of 64 rows of 64 bits, a linear encoder and a decoder of one hidden layer, with 32 or
+8 bits, 16 Gaussian codes or one of 64 categories between them; a chain of 196 bits, a recurrent policy, and a mixture
+over 5,000 data.
 """
 
 import functools

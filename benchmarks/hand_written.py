@@ -192,7 +192,7 @@ def doubly_reparameterised(
 def measures_of_bits(logits: Array, model: Any, key: Array, log_joint: LogJoint, num_samples: int) -> Array:
     """Weak derivatives: each bit one and zero in turn, one of which is the draw itself."""
     z = bits(logits, key, num_samples)
-    flips = jnp.where(jnp.eye(logits.shape[-1], dtype=bool)[:, None, None], 1 - z[:, None], z[:, None])  # [S, D, B, D]
+    flips = jnp.where(jnp.eye(logits.shape[-1], dtype=bool)[:, None], 1 - z[:, None], z[:, None])  # [S, D, B, D]
     values = log_joint(z, model)
     differences = jnp.moveaxis(stop(values[:, None] - log_joint(flips, model)), 1, -1) * (2 * z - 1)
     slopes = sigmoid(stop(logits)) * sigmoid(-stop(logits)) * jnp.mean(differences, axis=0)
@@ -212,7 +212,7 @@ def measures_of_gaussian(
     rayleigh = jnp.sqrt(2 * jax.random.exponential(keys[2], shape))
     maxwell = jax.random.double_sided_maxwell(keys[3], 0.0, 1.0, shape)
     offsets = jnp.stack([rayleigh, -rayleigh, maxwell, maxwell * jax.random.uniform(keys[4], shape)])
-    is_self = jnp.eye(loc.shape[-1], dtype=bool)[:, None, None]
+    is_self = jnp.eye(loc.shape[-1], dtype=bool)[:, None]
     moved = jnp.where(is_self, (stop(loc) + scale * offsets)[:, :, None], others[:, None])  # [4, S, D, B, D]
     right, left, wide, narrow = jnp.mean(stop(log_joint(moved, model)), axis=1).swapaxes(-1, -2)
     of_loc = jnp.sum((right - left) / (scale * jnp.sqrt(2 * jnp.pi)) * loc, axis=-1)

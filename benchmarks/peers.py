@@ -60,11 +60,23 @@ def numpyro_score_function(num_samples: int) -> Callable[..., jax.Array] | None:
 
 
 def tfp_vimco(num_samples: int) -> Callable[..., jax.Array] | None:
-    """The mean importance-weighted bound a datum by `csiszar_vimco`."""
+    """The mean importance-weighted bound a datum by `csiszar_vimco`, with the usual VIMCO gradient.
+
+    As it stands it cannot be compiled under jax 0.10: its `log_soomean_exp` reshapes to a shape that is itself traced
+    ("Shapes must be 1D sequences of concrete values of integer type, got JitTracer"). With ``keepdims`` that function
+    makes no such reshape, so it is called so here, from outside the package; nothing else is changed.
+    """
     try:
         from tensorflow_probability.substrates import jax as tfp
+        from tensorflow_probability.substrates.jax.vi import csiszar_divergence
     except ImportError:
         return None
+
+    def log_soomean_exp(log_weights: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
+        without, whole = tfp.stats.log_soomean_exp(log_weights, axis=axis, keepdims=True)
+        return without, jnp.squeeze(whole, axis)
+
+    csiszar_divergence.log_soomean_exp = log_soomean_exp
 
     def value(params: Any, key: jax.Array, x: jax.Array) -> jax.Array:
         # float32 by name: the default dtype of its Bernoulli is int32.

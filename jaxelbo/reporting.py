@@ -66,8 +66,10 @@ def print_gradient_report(report: GradientReport) -> None:
     except ImportError:
         raise ImportError('print_gradient_report draws with rich: pip install "jaxelbo[demo]".') from None
     leaves = checks.leaf_names(report.rows[0].signal_to_noise)
-    columns = ["estimator", "variance", *(f"signal/noise {leaf}" for leaf in leaves)]
-    shown = table.Table(*columns, "evaluations", "us a gradient", "variance x us")
+    columns = ["variance", *(f"signal/noise {leaf}" for leaf in leaves), "evaluations", "us", "variance x us"]
+    shown = table.Table(table.Column("estimator", no_wrap=True))
+    for column in columns:
+        shown.add_column(column, justify="right", overflow="fold")
     for row in sorted(report.rows, key=lambda row: row.variance_times_seconds):
         ratios = [f"{ratio:.3g}" for ratio in jax.tree.leaves(row.signal_to_noise)]
         microseconds, product = f"{1e6 * row.seconds:.1f}", f"{1e6 * row.variance_times_seconds:.3g}"

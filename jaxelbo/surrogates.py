@@ -125,7 +125,7 @@ def weighted_scores(bound: Bound, log_weights: jax.Array, score_log_probs: jax.A
 def learning_signals(bound: Bound, log_weights: jax.Array, predictions: jax.Array | float) -> jax.Array:
     """How much the bound owes to each draw: the bound less the bound with the draw's log-weight predicted, ``[S]``.
 
-    No gradient flows through.
+    No gradient flows through. Evaluates the bound S + 1 times, at ``bounds.mean`` once.
 
     Args:
       bound: log-weights ``[S]`` -> scalar.
@@ -179,8 +179,11 @@ def mean_of_others(values: jax.Array) -> jax.Array:
     size = values.shape[0]
     if size < 2:
         raise ValueError("a leave-one-out signal needs at least two samples, got one.")
-    is_self = jnp.eye(size, dtype=bool).reshape(size, size, *(1,) * (values.ndim - 1))
-    return jnp.sum(jnp.where(is_self, 0, values[None]), axis=1) / (size - 1)
+    # A value of -inf makes the mean of all the others -inf, and must not be subtracted from itself.
+    is_zero = jnp.isneginf(values)
+    numbers = jnp.where(is_zero, 0, values)
+    means = (jnp.sum(numbers, axis=0, keepdims=True) - numbers) / (size - 1)
+    return jnp.where(jnp.sum(is_zero, axis=0, keepdims=True) > is_zero, -jnp.inf, means)
 
 
 def regression(predictions: jax.Array, targets: jax.Array) -> jax.Array:

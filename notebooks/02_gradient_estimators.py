@@ -39,7 +39,7 @@ import jaxelbo
 from jaxelbo import bounds, estimators, families
 
 SHORT = os.environ.get("JAXELBO_SHORT") == "1"  # fewer gradients and fewer points, for the tests
-NUM_GRADIENTS = 5_000 if SHORT else 100_000
+NUM_GRADIENTS = 5_000 if SHORT else 40_000
 FAST_COMPILE = {"xla_backend_optimization_level": 0}  # each program here runs a few times only
 BLUE, RED, GREY, GOLD, GREEN = "#1f6f8b", "#c8553d", "#8a949b", "#d9a441", "#5b8c5a"
 plt.rcParams.update({"figure.dpi": 110, "axes.spines.top": False, "axes.spines.right": False, "font.size": 10})
@@ -172,7 +172,7 @@ def plain(estimator):
 # %% [markdown]
 # ### What can be learned, learns first
 #
-# The plain score function, $(\log p - \log q)\,\nabla \log q$, is right and very noisy: here log-weights are near -15, and
+# The plain score function, $(\log p - \log q)\,\nabla \log q$, is right and very noisy: here log-weights are near -13, and
 # that constant, which says nothing about any bit, multiplies every score. A *baseline* is subtracted from them, a
 # *control variate* is subtracted and put back in a quieter form. Four estimators learn theirs, and each trains it by the
 # very gradient that trains $q$: `jax.grad` of the bound, taken in what is to be learned. We hold $q$ still and look at
@@ -185,6 +185,7 @@ def plain(estimator):
 #   control variate is the relaxed model, can tune its temperature and its scale in the same way.)
 
 
+# %%
 def constant(baseline):
     return baseline
 
@@ -255,7 +256,7 @@ def at_step(name, step):
     return jax.tree.map(lambda leaf: leaf[step], paths[name])
 
 
-CHECKPOINTS = (0, 10, 30, 100, 300, 1000) if SHORT else (0, 3, 10, 20, 30, 60, 100, 200, 300, 600, 1000)
+CHECKPOINTS = (0, 10, 30, 100, 300, 1000) if SHORT else (0, 3, 10, 20, 30, 60, 100, 300, 1000)
 variances = {
     name: [measure(without_new_state(LEARNERS[name][0]), at_step(name, step)).variance for step in CHECKPOINTS]
     for name in LEARNERS
@@ -391,18 +392,20 @@ for label, (_, _, color) in zip(single.get_yticklabels(), rows, strict=True):
     label.set_color(color)
 single.set_ylim(len(rows) - 0.4, -0.6)
 single.set(title="One gradient, along the exact one", xlabel="multiples of the exact gradient; 50% and 90%")
-single.set_xlim(-7, 9)
+single.set_xlim(-4, 7)
 mean.set(title="Mean less exact gradient, five entries", xlabel="error of the mean, with 4 standard errors")
-variance.set(xscale="log", xlim=(EDGE, 250), title="Total variance of one gradient", xlabel="variance, S = 4")
-variance.text(210, -0.3, "unbiased", color=BLUE, ha="right", va="center", weight="bold")
-variance.text(210, len(unbiased) - 0.1, "biased", color=RED, ha="right", va="center", weight="bold")
+variance.set(xscale="log", xlim=(EDGE, 1500), title="Total variance of one gradient", xlabel="variance, S = 4")
+variance.text(1300, 0.8, "unbiased", color=BLUE, ha="right", va="center", weight="bold")
+variance.text(1300, len(unbiased) + 0.8, "biased", color=RED, ha="right", va="center", weight="bold")
 plt.show()
 
 # %% [markdown]
 # Reading it from left to right: a single gradient of the score function may point either way, several times over. All
 # blue means lie on the exact gradient, within four standard errors in each of the five entries (asserted above). The
 # quiet ones are quiet for one of four reasons: a baseline, a decomposition (`reward_to_go`, `rao_blackwellised`), a
-# control variate (`rebar`, `relax`), or more evaluations (`measure_valued`, `enumeration`). Charged by the evaluation:
+# control variate (`rebar`, `relax`), or more evaluations (`measure_valued`, `enumeration`). To know more exactly is not
+# always to be quieter: `closed_form_entropy` lies above `leave_one_out`, whose $\log q$ undoes some of the noise of
+# $\log p$. Charged by the evaluation:
 
 # %%
 EVALUATIONS = {"measure_valued": 44, "rebar(0.5)": 12, "enumeration": 32}  # 4 for the others
@@ -411,11 +414,11 @@ print("variance x evaluations of the log joint")
 for name, product in sorted(by_cost.items(), key=lambda item: -item[1]):
     print(f"{name:28} {product:7.2f}")
 assert by_cost["rao_blackwellised"] < by_cost["reward_to_go"] < by_cost["leave_one_out"]
-assert by_cost["measure_valued"] < by_cost["rao_blackwellised"]
+assert by_cost["measure_valued"] < by_cost["relax, trained"] < by_cost["leave_one_out"] < by_cost["rebar(0.5)"]
 
 # %% [markdown]
 # The red ones are wrong in different ways. `nvil` is right but for one factor, known at each step and the same for all
-# entries; Adam would not notice. The wake phases do not aim at this gradient at all. The relaxations are biased by their
+# entries; an optimiser such as Adam takes it out. The wake phases do not aim at this gradient at all. The relaxations are biased by their
 # temperature.
 
 # %%
@@ -450,9 +453,11 @@ for (name, results), color, style in zip(by_temperature.items(), (RED, GOLD), ("
     sizes = np.array([bias_of(it) for it in results.values()])
     left.errorbar(TEMPERATURES, sizes[:, 0], yerr=2 * sizes[:, 1], fmt=style, color=color, label=name, capsize=2)
     right.plot(TEMPERATURES, [it.variance for it in results.values()], style, color=color, label=name)
-left.axhline(np.linalg.norm(limit - exact), color=GOLD, linestyle="--", linewidth=1, label="its limit at temperature 0")
+left.axhline(
+    np.linalg.norm(limit - exact), color=GOLD, linestyle="--", linewidth=1, label="straight_through at temperature 0"
+)
 left.axhline(np.linalg.norm(exact), color="black", linewidth=0.8, linestyle=":", label="norm of the exact gradient")
-left.set(xscale="log", xlabel="temperature", ylabel="norm of the bias", title="The bias", ylim=(0, None))
+left.set(xscale="log", xlabel="temperature", ylabel="norm of the bias", title="The bias", ylim=(0, 2.3))
 right.axhline(of_others.variance, color=BLUE, linestyle=":", label="leave_one_out, unbiased")
 right.set(xscale="log", yscale="log", xlabel="temperature", ylabel="total variance", title="The variance, S = 4")
 for axis in (left, right):
@@ -503,7 +508,7 @@ assert abs(of_model.mean() - exact_of_model) < 4 * standard_error
 #
 # Twice the draws, half the variance: so it is for the score function with and without a baseline. Draws *without
 # replacement* never see a configuration twice. How much that is worth depends on $q$: little while $q$ spreads over many
-# configurations (left), everything once it has settled on a few (right, where the bound is highest, found with
+# configurations (left), more once it has settled on a few (right, where the bound is highest, found with
 # `enumeration`).
 
 
@@ -512,16 +517,23 @@ def minus_exact_bound(params, key):
     return -jaxelbo.elbo(params, key, log_joint, bits, num_samples=1, estimator=estimators.enumeration)
 
 
-fitted = jaxelbo.fit(params, jax.random.key(0), minus_exact_bound, optax.adam(0.05), num_steps=1000).params
+@functools.partial(jax.jit, compiler_options=FAST_COMPILE)
+def fit(params):
+    return jaxelbo.fit(params, jax.random.key(0), minus_exact_bound, optax.adam(0.05), num_steps=1000).params
+
+
+fitted = fit(params)
 places = {"q as above": params, "q at the highest bound": fitted}
 DRAWS = {
-    "score_function": (2, 6) if SHORT else (2, 4, 8, 16, 32),
-    "leave_one_out": (2, 6) if SHORT else (2, 4, 6, 8, 16, 32),
-    "without_replacement": (2, 6) if SHORT else (2, 4, 6, 8),
+    "score_function": (2, 4) if SHORT else (2, 4, 8, 16, 32),
+    "leave_one_out": (2, 4) if SHORT else (2, 4, 8, 16, 32),
+    "without_replacement": (2, 4) if SHORT else (2, 4, 6),
 }
 by_draws = {
     (place, name): [
-        measure(plain(getattr(estimators, name)), params=at, num_samples=size, num_gradients=2_000).variance
+        measure(
+            plain(getattr(estimators, name)), params=at, num_samples=size, num_gradients=min(NUM_GRADIENTS, 10_000)
+        ).variance
         for size in sizes
     ]
     for place, at in places.items()
@@ -534,7 +546,7 @@ for axis, place in zip(axes, places, strict=True):
     for name, color, style in zip(DRAWS, (GREY, BLUE, GREEN), ("s-", "o-", "^-"), strict=True):
         axis.plot(DRAWS[name], by_draws[place, name], style, color=color, label=name)
     axis.axvline(32, color=RED, linestyle="--", linewidth=1)
-    axis.text(30, 0.04, "enumeration: 0 ", color=RED, ha="right", transform=axis.get_xaxis_transform(), fontsize=9)
+    axis.text(30, 0.94, "enumeration: 0 ", color=RED, ha="right", transform=axis.get_xaxis_transform(), fontsize=9)
     effective = np.exp(bits.entropy(places[place]))
     axis.set(xscale="log", yscale="log", xlabel="evaluations of the log joint", title=f"{place}")
     axis.set_title(f"{place}: as wide as {effective:.1f} equal configurations")
@@ -547,10 +559,10 @@ gain = {}
 for place in places:
     few, many = by_draws[place, "score_function"][0], by_draws[place, "score_function"][-1]
     assert abs(few / many / (DRAWS["score_function"][-1] / 2) - 1) < 0.3  # falls as 1 / S
-    with_six = {name: by_draws[place, name][DRAWS[name].index(6)] for name in DRAWS if name != "score_function"}
-    gain[place] = with_six["leave_one_out"] / with_six["without_replacement"]
-    print(f"{place}: at 6 draws leave_one_out has {gain[place]:.1f} times the variance of without_replacement")
-assert gain["q at the highest bound"] > 3 > gain["q as above"] > 1
+    with_four = {name: by_draws[place, name][DRAWS[name].index(4)] for name in DRAWS}
+    gain[place] = with_four["leave_one_out"] / with_four["without_replacement"]
+    print(f"{place}: at 4 draws leave_one_out has {gain[place]:.1f} times the variance of without_replacement")
+assert gain["q at the highest bound"] > 1.5 > gain["q as above"] > 1
 
 # %% [markdown]
 # ## Two real numbers
@@ -640,8 +652,8 @@ picture.contour(grid_a, grid_b, np.exp(density - density.max()), levels=(0.02, 0
 circle = np.stack([np.cos(angle := np.linspace(0, 2 * np.pi, 200)), np.sin(angle)])
 ellipse = flat[:2, None] + np.exp(flat[2:, None]) * np.sqrt(stats.chi2(2).ppf(0.9)) * circle
 picture.plot(*ellipse, color=BLUE, linewidth=2)
-picture.text(0.35, 0.7, "q, 90%", color=BLUE)
-picture.text(-2.8, -4.1, "posterior", color="#555555")
+picture.text(0.3, 0.65, "q, 90%", color=BLUE)
+picture.text(-1.9, -3.5, "posterior", color="#555555")
 picture.set(xlabel="a", ylabel="b", title="Posterior of the O-rings, and q")
 rows = rows_of(of_rings)
 for row, (_, it) in enumerate(rows):
@@ -663,7 +675,7 @@ plt.show()
 
 # %% [markdown]
 # For Gaussians the gradient through $\log q$ is that of the entropy, so `pathwise` and `closed_form_entropy` are the
-# same. `measure_valued` is as good without any derivative of the model, for 17 evaluations a draw.
+# same. `measure_valued` is as good without any derivative of the model, for 9 evaluations a draw.
 #
 # ### Near the end of a fit, and with many draws
 #
@@ -699,7 +711,7 @@ landing = {
 print("at q = p:", {name: values[-1] for name, values in landing.items()})
 assert landing["sticking_the_landing"][-1] == 0 and landing["pathwise"][-1] > 0.5
 
-SIZES = (1, 4, 16, 64) if SHORT else (1, 2, 4, 8, 16, 32, 64)
+SIZES = (4, 16) if SHORT else (1, 2, 4, 8, 16, 32, 64)
 PLACES = {
     "wide": {"loc": jnp.array([-1.0, -1.2]), "log_scale": jnp.log(jnp.array([1.0, 1.3]))},
     "narrow": {"loc": jnp.array([-1.0, -1.2]), "log_scale": jnp.log(jnp.array([0.5, 0.6]))},
@@ -712,6 +724,7 @@ many = {
             family=gaussian,
             num_samples=size,
             bound=bounds.importance_weighted,
+            num_gradients=min(NUM_GRADIENTS, 10_000),
         )
         for size in SIZES
     ]
@@ -780,8 +793,9 @@ jaxelbo.print_gradient_report(report)
 # - **A sharp $q$ over few configurations**: `without_replacement`.
 # - **A baseline to learn** pays where one number does not fit all data, which a single observation such as ours cannot
 #   show; `learned_baseline` takes what the number may depend on. `nvil` is that with a step size of its own.
-# - **A model that can be evaluated between 0 and 1**: `rebar` or, with a network to train, `relax`. They use the
-#   relaxation and are unbiased all the same. `gumbel_softmax` alone is quieter and biased: anneal its temperature.
+# - **Relaxations**: `relax`, with a network to train, and `rebar`, for a model that can be evaluated between 0 and 1, use
+#   them and are unbiased all the same. Here `relax` paid, and `rebar`, at three evaluations a draw, did not.
+#   `gumbel_softmax` is quieter and biased, the more of both the hotter it is.
 # - **`score_function`** without a baseline: to compare with.
 #
 # What holds for which family and bound is one table in the library. An estimator asked for something it does not hold for

@@ -271,7 +271,7 @@ def test_trained_relax_is_quieter():
 
 @pytest.mark.slow
 def test_biases_are_the_documented_ones():
-    """The relaxations miss the gradient, less at a lower temperature; reweighted wake-sleep follows another objective."""
+    """Relaxations miss the gradient, less at a lower temperature; reweighted wake-sleep has another objective."""
     with jax.enable_x64(True):
         problem = matrix.make_problem("Bernoulli")
         log_joint = functools.partial(problem.log_joint, 0.6)

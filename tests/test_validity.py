@@ -224,7 +224,7 @@ def test_bad_temperatures(temperature):
 
 
 def test_states_are_checked():
-    with pytest.raises(TypeError, match="state must be a RunningMoments.*running_moments"):
+    with pytest.raises(TypeError, match=r"state must be a RunningMoments.*running_moments"):
         estimators.moving_average(BITS.init(KEY), KEY, total, BITS, bounds.mean, 2, jnp.zeros(()))
 
 
