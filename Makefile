@@ -7,7 +7,7 @@ DEMO = $(VENV)/.demo
 DEV = $(VENV)/.dev
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: demo test test-fast check lint types doctest notebooks benchmarks clean
+.PHONY: demo test test-fast test-all check lint types doctest notebooks benchmarks clean
 
 demo: $(DEMO)
 	$(BIN)/python -m jaxelbo $(ARGS)
@@ -16,7 +16,11 @@ test: $(DEV)
 	$(BIN)/python -m pytest $(ARGS)
 
 test-fast: $(DEV)
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow and not matrix" $(ARGS)
+
+# The whole matrix of estimators, bounds and families too; its last output is tests/matrix_output.txt.
+test-all: $(DEV)
+	$(BIN)/python -m pytest -m "" $(ARGS)
 
 check: lint types doctest
 
@@ -38,6 +42,7 @@ benchmarks: $(DEV)
 	$(BIN)/python -m benchmarks.step_cost
 	$(BIN)/python -m benchmarks.first_use
 	$(BIN)/python -m benchmarks.leaves
+	$(BIN)/python -m benchmarks.gradient_estimators
 
 $(DEMO): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "jaxelbo needs Python 3.11 or newer: make demo PYTHON=/path/to/python"; exit 1; }

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from benchmarks import estimator_cases
-from benchmarks.estimator_cases import encode, log_joint_of_bits
+from benchmarks import estimator_models
+from benchmarks.estimator_models import encode, log_joint_of_bits
 from jaxelbo import bounds, estimators
 
 
@@ -92,8 +92,8 @@ def tfp_vimco(num_samples: int) -> Callable[..., jax.Array] | None:
 
 def cases() -> list[PeerCase]:
     """All rows of the table."""
-    plain = estimator_cases.of_bits("score function, S = 4", estimators.score_function, _unused, 4)
-    vimco = estimator_cases.of_bits("VIMCO, S = 16", estimators.leave_one_out, _unused, 16, bounds.importance_weighted)
+    plain = estimator_models.of_bits("score function, S = 4", estimators.score_function, _unused, 4)
+    vimco = estimator_models.of_bits("VIMCO, S = 16", estimators.leave_one_out, _unused, 16, bounds.importance_weighted)
     return [
         PeerCase(plain.name, "NumPyro", plain.params, plain.ours, numpyro_score_function(4), plain.data),
         PeerCase(vimco.name, "TFP", vimco.params, vimco.ours, tfp_vimco(16), vimco.data),

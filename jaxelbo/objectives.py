@@ -33,8 +33,8 @@ def elbo(
       key: one random key, typed or raw.
       log_joint: latent pytree -> scalar log p(x, z), in nats; written for one latent.
       family: q.
-      num_samples: S, static, at least 1.
-      estimator: how the gradient is estimated, of `jaxelbo.estimators`.
+      num_samples: S, static, at least 1; at least 2 where parts of q carry no gradient, under the default estimator.
+      estimator: how the gradient is estimated, of `jaxelbo.estimators`. The default is right for every family.
 
     Returns:
       Scalar, in nats, in the dtype of params.
@@ -73,8 +73,8 @@ def lower_bound(
 
     Estimand: E[bound(log_weights)] over S draws of q. Whether that lies below log p(x) is the bound's affair: it does
     for ``bounds.mean``, ``bounds.importance_weighted`` and ``bounds.renyi`` with alpha >= 0. May be differentiated in
-    params and in anything that ``log_joint`` or ``bound`` closes over; the pathwise gradient is unbiased for that of
-    the estimand at this S.
+    params and in anything that ``log_joint`` or ``bound`` closes over; under an unbiased estimator the gradient is
+    that of the estimand at this S.
 
     Args:
       params: the family's parameters.
@@ -120,9 +120,10 @@ def upper_bound(
 ) -> jax.Array:
     """An upper bound on log p(x) that is a function of log-weights, to be lowered.
 
-    Estimand: E[bound(log_weights)] over S draws of q, for ``bounds.chi`` or ``bounds.renyi`` with alpha < 0. The
-    population value lies above log p(x); the estimate from S draws is biased low and may lie below log p(x), at S = 1
-    it is the ELBO, which must not be lowered: at least two draws are asked for. May be differentiated as `lower_bound`.
+    Estimand: E[bound(log_weights)] over S draws of q, for ``bounds.chi``, ``bounds.renyi`` with alpha < 0 or
+    ``bounds.thermodynamic_right``. The population value lies above log p(x); the estimate from S draws is biased low
+    and may lie below log p(x), at S = 1 it is the ELBO, which must not be lowered: at least two draws are asked for.
+    May be differentiated as `lower_bound`.
 
     Args:
       params: the family's parameters.
@@ -137,8 +138,7 @@ def upper_bound(
       Scalar, in nats, in the dtype of params.
 
     Raises:
-      TypeError, ValueError: as `lower_bound`; and ``bounds.mean`` or ``bounds.importance_weighted``, which are lower
-        bounds.
+      TypeError, ValueError: as `lower_bound`; and bounds that are known to be lower ones, or none.
 
     References:
       Dieng, Tran, Ranganath, Paisley, Blei (2017), *Variational Inference via chi Upper Bound Minimization*.
@@ -154,8 +154,8 @@ def upper_bound(
     checks.check_callable(bound, "bound")
     if _is_lower(bound):
         raise ValueError(
-            f"bound must be an upper bound, got bounds.{getattr(bound, 'func', bound).__name__}, here a lower one; "
-            "use functools.partial(bounds.chi, n=2) or bounds.renyi with alpha < 0."
+            f"bound must be an upper bound, got bounds.{getattr(bound, 'func', bound).__name__}, here none; use "
+            "functools.partial(bounds.chi, n=2), bounds.renyi with alpha < 0 or bounds.thermodynamic_right."
         )
     return lower_bound(params, key, log_joint, family, bound=bound, num_samples=num_samples, estimator=estimator)
 
@@ -190,13 +190,13 @@ def log_weights(params: Params, key: Key, log_joint: LogJoint, family: Family, *
 
 
 def _is_lower(bound: Bound) -> bool:
-    """Whether this is known to be a lower bound; a traced order is not known."""
+    """Whether this is known to be a lower bound or no bound; a traced order is not known."""
     function, constants = getattr(bound, "func", bound), getattr(bound, "keywords", {})
     if function is bounds.renyi and isinstance(constants.get("alpha"), int | float):
         return constants["alpha"] >= 0
     if function is bounds.chi and isinstance(constants.get("n"), int | float):
         return constants["n"] < 1
-    return function is bounds.mean or function is bounds.importance_weighted
+    return function in (bounds.mean, bounds.importance_weighted, bounds.thermodynamic_left, bounds.jackknife)
 
 
 def _check_arguments(params: Params, key: Key, log_joint: LogJoint, family: Family, num_samples: int) -> int:

@@ -151,3 +151,75 @@ def test_bad_orders():
 def test_bad_alpha():
     with pytest.raises(ValueError, match=r"alpha must be a scalar, got shape \(2,\)"):
         bounds.renyi(jnp.zeros(3), jnp.zeros(2))
+
+
+BETAS = np.array([0.0, 0.1, 0.4, 1.0])
+
+
+@hypothesis.settings(deadline=None, max_examples=60)
+@hypothesis.given(LOG_WEIGHTS)
+def test_thermodynamic_sums_on_every_draw(log_weights):
+    """Their definition in extended precision, and mean <= left <= log-mean-exp <= right."""
+    with jax.enable_x64(True):
+        log_weights = jnp.asarray(log_weights)
+        left = float(bounds.thermodynamic_left(log_weights, BETAS))
+        right = float(bounds.thermodynamic_right(log_weights, BETAS))
+        mean, iw = float(bounds.mean(log_weights)), float(bounds.importance_weighted(log_weights))
+    x = np.asarray(log_weights, np.longdouble)
+    powers = [np.exp(beta * (x - x.max())) for beta in BETAS]
+    means = np.array([float(np.sum(p * x) / np.sum(p)) for p in powers])
+    np.testing.assert_allclose(left, np.diff(BETAS) @ means[:-1], rtol=1e-11, atol=1e-11)
+    np.testing.assert_allclose(right, np.diff(BETAS) @ means[1:], rtol=1e-11, atol=1e-11)
+    slack = 1e-9
+    assert mean <= left + slack and left <= iw + slack and iw <= right + slack
+
+
+def test_thermodynamic_sums_at_their_ends():
+    log_weights = jnp.array([0.5, -1.0, 2.0])
+    ends = np.array([0.0, 1.0])
+    np.testing.assert_allclose(bounds.thermodynamic_left(log_weights, ends), bounds.mean(log_weights), rtol=1e-6)
+    fine = np.linspace(0, 1, 2001)
+    for bound in (bounds.thermodynamic_left, bounds.thermodynamic_right):
+        np.testing.assert_allclose(bound(log_weights, fine), bounds.importance_weighted(log_weights), atol=1e-3)
+    assert bounds.thermodynamic_left(log_weights.at[0].set(-jnp.inf), BETAS) == -jnp.inf
+    value, slope = jax.value_and_grad(bounds.thermodynamic_right)(log_weights.at[0].set(-jnp.inf), BETAS)
+    assert np.isfinite(value) and np.all(np.isfinite(slope)) and slope[0] == 0
+
+
+def test_jackknife_is_its_definition():
+    """S L_S - (S - 1) times the mean of L_(S-1) without each draw, in NumPy; also with a weight of zero."""
+    with jax.enable_x64(True):
+        for log_weights in (np.array([0.3, -2.0, 1.1, 0.4]), np.array([0.3, -np.inf, 1.1])):
+            size = len(log_weights)
+            log_mean_exp = lambda x: np.log(np.mean(np.exp(x)))
+            without = np.mean([log_mean_exp(np.delete(log_weights, s)) for s in range(size)])
+            expected = size * log_mean_exp(log_weights) - (size - 1) * without
+            np.testing.assert_allclose(bounds.jackknife(jnp.asarray(log_weights)), expected, rtol=1e-12)
+            assert np.all(np.isfinite(jax.grad(bounds.jackknife)(jnp.asarray(log_weights))))
+
+
+def test_expectations_bracket_the_evidence():
+    """On an enumerable model, exactly: L_1 <= L_2 <= ... <= log p, the jackknife nearer than the bound it debiases,
+    and the population chi bound and right sum above log p."""
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(4)
+        log_joint, log_q = rng.normal(size=5), jax.nn.log_softmax(jnp.asarray(rng.normal(size=5)))
+        log_w, q = jnp.asarray(log_joint) - log_q, np.exp(log_q)
+        evidence = float(jax.nn.logsumexp(jnp.asarray(log_joint)))
+
+        def expectation(bound, size):
+            tuples = np.stack(np.meshgrid(*[np.arange(5)] * size, indexing="ij"), -1).reshape(-1, size)
+            return float(np.prod(q[tuples], axis=1) @ jax.vmap(bound)(log_w[tuples]))
+
+        weighted = [expectation(bounds.importance_weighted, size) for size in range(1, 6)]
+        assert all(np.diff(weighted) > 0) and weighted[-1] < evidence
+        assert abs(weighted[0] - q @ log_w) < 1e-12
+        left = [expectation(functools.partial(bounds.thermodynamic_left, betas=BETAS), size) for size in range(1, 5)]
+        assert all(np.diff(left) > 0) and left[-1] < evidence
+        for size in (3, 4):
+            assert abs(expectation(bounds.jackknife, size) - evidence) < evidence - weighted[size - 1]
+        for n in (1.5, 2, 3):
+            assert np.log(q @ np.exp(n * log_w)) / n > evidence + 1e-6
+        tempered = [q * np.exp(beta * log_w) for beta in BETAS[1:]]
+        right = np.diff(BETAS) @ [t @ log_w / t.sum() for t in tempered]
+        assert right > evidence + 1e-6

@@ -71,7 +71,7 @@ def test_defaults_hold_or_are_refused_by_name(capsys):
 
 def test_bad_input():
     call = functools.partial(jaxelbo.gradient_report, PARAMS, KEY, log_joint, FAMILY)
-    with pytest.raises(ValueError, match="no estimator holds for this problem: estimators.pathwise needs"):
+    with pytest.raises(ValueError, match=r"no estimator holds for this problem: estimators.pathwise needs"):
         call({"pathwise": estimators.pathwise})
     with pytest.raises(TypeError, match=r"estimators\['x'\] must be a function"):
         call({"x": 3})

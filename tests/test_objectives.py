@@ -100,8 +100,8 @@ def test_enumerable_model_to_rounding():
 
 def test_reparameterised_estimators_refuse_other_families():
     _, log_joint, family = enumerable_model()
-    for estimator in (estimators.pathwise, estimators.sticking_the_landing, estimators.closed_form_entropy):
-        with pytest.raises(ValueError, match="1 parts of family categorical are not reparameterised"):
+    for estimator in (estimators.pathwise, estimators.sticking_the_landing, estimators.doubly_reparameterised):
+        with pytest.raises(ValueError, match=r"the family is categorical \(1 parts without gradient\)"):
             jaxelbo.elbo(jnp.zeros(6), jax.random.key(0), log_joint, family, num_samples=2, estimator=estimator)
 
 
@@ -249,6 +249,8 @@ def test_bad_bounds_and_estimators():
         functools.partial(bounds.mean),
         functools.partial(bounds.renyi, alpha=0.5),
         functools.partial(bounds.chi, n=0.5),
+        functools.partial(bounds.thermodynamic_left, betas=jnp.array([0.0, 0.5, 1.0])),
+        bounds.jackknife,
     ):
         with pytest.raises(ValueError, match="bound must be an upper bound, got"):
             jaxelbo.upper_bound(*arguments, bound=lower, num_samples=4)
@@ -256,10 +258,19 @@ def test_bad_bounds_and_estimators():
         jaxelbo.upper_bound(*arguments, bound=jnp.zeros(3), num_samples=4)
     with pytest.raises(ValueError, match="num_samples must be at least 2, got 1"):
         jaxelbo.upper_bound(*arguments, bound=functools.partial(bounds.chi, n=2), num_samples=1)
+    right = functools.partial(bounds.thermodynamic_right, betas=jnp.array([0.0, 0.5, 1.0]))
+    with pytest.raises(ValueError, match="num_samples must be at least 2, got 1"):
+        jaxelbo.upper_bound(*arguments, bound=right, num_samples=1)
+    with pytest.raises(ValueError, match=r"betas must be a partition \[J \+ 1\] of 0 to 1, got shape \(\)"):
+        jaxelbo.lower_bound(*arguments, bound=functools.partial(bounds.thermodynamic_left, betas=3), num_samples=4)
+    with pytest.raises(ValueError, match="jackknife leaves one draw out"):
+        jaxelbo.lower_bound(*arguments, bound=bounds.jackknife, num_samples=1)
     for estimator in (estimators.sticking_the_landing, estimators.closed_form_entropy):
-        with pytest.raises(ValueError, match=r"holds for bounds.mean alone, got importance_weighted; use"):
+        with pytest.raises(
+            ValueError, match=r"holds for bounds.mean alone, got bounds.importance_weighted; .*pathwise"
+        ):
             jaxelbo.lower_bound(*arguments, bound=bounds.importance_weighted, num_samples=4, estimator=estimator)
-    with pytest.raises(ValueError, match="needs an entropy in closed form, which family full_rank has not"):
+    with pytest.raises(ValueError, match="needs a family with an entropy in closed form; the family is full_rank"):
         jaxelbo.elbo(
             *arguments[:3],
             Setting.family._replace(entropy=None),

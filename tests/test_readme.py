@@ -4,14 +4,16 @@ import re
 ROOT = pathlib.Path(__file__).parent.parent
 
 
-def test_readme_example_runs(capsys):
-    """And finds a posterior near the data's mean of 2.075."""
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def test_readme_examples_run(capsys):
+    """The first finds a posterior near the data's mean of 2.075."""
+    fit, discrete = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     scope = {}
-    exec(compile(code, "README.md", "exec"), scope)
+    exec(compile(fit, "README.md", "exec"), scope)
     assert "Summary(mean=" in capsys.readouterr().out
     location, _ = scope["family"].location_and_scale(scope["result"].params)
     assert abs(location["mean"] - 2.075) < 0.2
+    exec(compile(discrete, "README.md", "exec"), scope)
+    assert scope["gradient"]["on"]["logits"][0] > 0  # data around 2 want the slope on
 
 
 def test_readme_table_names_files_that_exist():

@@ -32,7 +32,13 @@ def table(family, other):
         f"elbo, {estimator.__name__}": lambda params, key, estimator=estimator: jaxelbo.elbo(
             params, key, log_joint, family, num_samples=3, estimator=estimator
         )
-        for estimator in (estimators.pathwise, estimators.sticking_the_landing, estimators.closed_form_entropy)
+        for estimator in (
+            estimators.pathwise,
+            estimators.sticking_the_landing,
+            estimators.closed_form_entropy,
+            estimators.doubly_reparameterised,
+            estimators.leave_one_out,
+        )
     }
     rows["elbo of one draw"] = lambda params, key: jaxelbo.elbo(params, key, log_joint, family, num_samples=1)
     rows["gradient"] = lambda params, key: jax.grad(jaxelbo.elbo)(params, key, log_joint, family, num_samples=3)
