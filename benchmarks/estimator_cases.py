@@ -1,7 +1,7 @@
 """The rows of the table of costs: each estimator on one problem, by jaxelbo and by hand.
 
-Those on bits and Gaussian codes stand in `estimator_models`; here are the others: one of 64 categories or all values of 8
-bits before a decoder, a chain of 196 bits, a recurrent policy, and a mixture over 5,000 data.
+Those on bits and Gaussian codes stand in `estimator_models`; here are the others: one of 64 categories or all values of
+8 bits before a decoder, a chain of 196 bits, a recurrent policy, and a mixture over 5,000 data.
 """
 
 import functools

@@ -13,7 +13,7 @@ def test_readme_examples_run(capsys):
     location, _ = scope["family"].location_and_scale(scope["result"].params)
     assert abs(location["mean"] - 2.075) < 0.2
     exec(compile(discrete, "README.md", "exec"), scope)
-    assert scope["gradient"]["on"]["logits"][0] > 0  # data around 2 want the slope on
+    assert scope["gradient"]["slope"]["loc"][0] > 0  # towards data around 2
 
 
 def test_readme_table_names_files_that_exist():
