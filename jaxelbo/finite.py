@@ -123,5 +123,5 @@ def relaxed_one_hot(
 
 def expectation(log_probs: jax.Array, values: jax.Array) -> jax.Array:
     """The sum of exp(log_probs) times values, ``[M]`` each; what has probability zero adds nothing."""
-    is_zero = jnp.isneginf(log_probs)
-    return jnp.sum(jnp.where(is_zero, 0, jnp.exp(log_probs) * jnp.where(is_zero, 0, values)))
+    probabilities = jnp.exp(log_probs)
+    return jnp.sum(probabilities * jnp.where(probabilities == 0, 0, values))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxelbo import checks
+from jaxelbo import bounds, checks, tracing
 from jaxelbo.types import Bound, Estimate, Family, Key, Latent, LogJoint, Params, PyTree
 
 
@@ -38,30 +38,45 @@ def log_weights_of_draws(params: Params, key: Key, log_joint: LogJoint, family: 
 
 
 def weights_and_scores(
-    params: Params, key: Key, log_joint: LogJoint, family: Family, num_samples: int
-) -> tuple[jax.Array, jax.Array]:
-    """Log-weights ``[S]`` as `log_weights_of_draws`, and the score log-probabilities of the same draws, ``[S, P]``."""
+    params: Params, key: Key, log_joint: LogJoint, family: Family, bound: Bound, num_samples: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The bound, its log-weights ``[S]``, and the score log-probabilities of the same draws, ``[S, P]``.
+
+    The bound's gradient is that through the weights. For ``bounds.mean`` the gradient of the score log-probabilities
+    inside them is zero in the mean and left out.
+    """
+    leave_out = scores_left_out(params, key, family) if bound is bounds.mean else lambda log_q, scores: log_q
 
     def weigh(key: Key) -> tuple[jax.Array, jax.Array]:
         latent, log_q = family.sample_and_log_prob(params, key)
-        return evaluate(log_joint, latent, log_q.dtype) - log_q, family.score_log_probs(params, latent)
+        scores = family.score_log_probs(params, latent)
+        return evaluate(log_joint, latent, log_q.dtype) - leave_out(log_q, scores), scores
 
-    return over_samples(weigh, key, num_samples)
+    log_weights, scores = over_samples(weigh, key, num_samples)
+    return apply_bound(bound, log_weights), log_weights, scores
+
+
+def scores_left_out(params: Params, key: Key, family: Family) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """A function ``(log_q, scores) -> log_q`` that takes the gradient of the scores out of log q, and not its value."""
+    if not tracing.draws_carry_gradient(params, key, family):
+        return lambda log_q, scores: jax.lax.stop_gradient(log_q)  # without a gradient to make and to cancel
+
+    def leave_out(log_q: jax.Array, scores: jax.Array) -> jax.Array:
+        total = jnp.sum(scores)
+        return log_q - (total - jax.lax.stop_gradient(total))
+
+    return leave_out
 
 
 def terms_and_scores(
     params: Params, key: Key, log_density: LogJoint, family: Family, num_samples: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Values of ``log_density`` at S draws, ``[S]``, and their scores ``[S, P]``, for estimators of E_q[log_density].
-
-    The terms carry minus the gradient of their scores, as log-weights do, for the surrogates to take out.
-    """
+    """Values of ``log_density`` at S draws, ``[S]``, and their scores ``[S, P]``, for estimates of E_q[log_density]."""
 
     def term(key: Key) -> tuple[jax.Array, jax.Array]:
         latent = family.sample(params, key)
         scores = family.score_log_probs(params, latent)
-        value = evaluate(log_density, latent, scores.dtype)
-        return value - (jnp.sum(scores) - jax.lax.stop_gradient(jnp.sum(scores))), scores
+        return evaluate(log_density, latent, scores.dtype), scores
 
     return over_samples(term, key, num_samples)
 

@@ -74,9 +74,11 @@ def elbo_with_prior(
         raise ValueError(f"kl_weight must be a scalar, got shape {jnp.shape(kl_weight)}; vmap over it.")
     kl = divergences.closed_form_or_none(params, prior_params, family, prior_family)
     if kl is None:
+        leave_out = monte_carlo.scores_left_out(params, key, family)
 
         def term(latent: Latent) -> jax.Array:
-            log_ratio = prior_family.log_prob(prior_params, latent) - family.log_prob(params, latent)
+            log_q = leave_out(family.log_prob(params, latent), family.score_log_probs(params, latent))
+            log_ratio = prior_family.log_prob(prior_params, latent) - log_q
             return checks.check_scalar(log_likelihood(latent), "log_likelihood") + kl_weight * log_ratio
 
         kl = jnp.zeros(())
@@ -87,6 +89,8 @@ def elbo_with_prior(
 
     traits = validity.check("leave_one_out", params, key, family, bounds.mean, num_samples)
     terms, scores = monte_carlo.terms_and_scores(params, key, term, family, num_samples)
-    is_path = validity.is_reparameterised(traits)
-    value = jnp.mean(terms) if is_path else surrogates.leave_one_out(bounds.mean, terms, scores)
-    return value - (kl_weight * kl).astype(value.dtype)
+    value = jnp.mean(terms) - (kl_weight * kl).astype(terms.dtype)
+    if validity.is_reparameterised(traits):
+        return value
+    signals = surrogates.learning_signals(bounds.mean, terms, surrogates.mean_of_others(terms))
+    return surrogates.add_scores(value, scores, signals[:, None])

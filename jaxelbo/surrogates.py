@@ -118,7 +118,24 @@ def weighted_scores(bound: Bound, log_weights: jax.Array, score_log_probs: jax.A
     if bound is bounds.mean:
         scores = jnp.sum(score_log_probs, axis=1)
         log_weights = log_weights + (scores - jax.lax.stop_gradient(scores))
-    value = checks.check_scalar(bound(log_weights), "bound")
+    return add_scores(checks.check_scalar(bound(log_weights), "bound"), score_log_probs, signals)
+
+
+def add_scores(value: jax.Array, score_log_probs: jax.Array, signals: jax.Array) -> jax.Array:
+    """``value``, bit for bit, with the gradient of the sum of signals times scores beside its own.
+
+    Args:
+      value: scalar.
+      score_log_probs: ``[S, P]``, differentiable.
+      signals: ``[S, P]`` or ``[S, 1]``; no gradient flows through them.
+
+    Returns:
+      Scalar.
+
+    >>> import jax, jax.numpy as jnp
+    >>> float(jax.grad(lambda score: add_scores(score[0, 0] ** 2, score, jnp.array([[2.0]])))(jnp.ones((1, 1)))[0, 0])
+    4.0
+    """
     return add_gradient(value, jnp.sum(jax.lax.stop_gradient(signals) * score_log_probs))
 
 
@@ -153,7 +170,7 @@ def learning_signals(bound: Bound, log_weights: jax.Array, predictions: jax.Arra
             f"a baseline must be a scalar or have shape {(size,)}, one entry a sample, got {jnp.shape(predictions)}."
         )
     predictions = jax.lax.stop_gradient(jnp.broadcast_to(jnp.asarray(predictions, log_weights.dtype), (size,)))
-    if bound is bounds.mean:  # the general form, without its S^2 terms and without their rounding
+    if bound is bounds.mean:  # the general form, without its S^2 terms and their rounding
         return (log_weights - predictions) / size
     without_me = jnp.where(jnp.eye(size, dtype=bool), predictions[:, None], log_weights[None, :])
     return jax.lax.stop_gradient(checks.check_scalar(bound(log_weights), "bound") - jax.vmap(bound)(without_me))
@@ -233,6 +250,8 @@ def path_scales(bound: Bound, log_weights: jax.Array) -> jax.Array:
     log_weights = jax.lax.stop_gradient(log_weights)
     if bound is bounds.mean:
         return jnp.ones_like(log_weights)
+    if bound is bounds.importance_weighted:  # the general form, without its S^2 terms
+        return jax.nn.softmax(log_weights)
     slope = jax.grad(lambda log_weights: checks.check_scalar(bound(log_weights), "bound"))
     slopes = slope(log_weights)
     unit_vectors = jnp.eye(log_weights.shape[0], dtype=log_weights.dtype)

@@ -22,7 +22,7 @@ def rebar(temperature: jax.Array | float = 0.5, scale: jax.Array | float = 1.0) 
     Value: the mean of S log-weights, at hard draws. Gradient: see the module; model parameters get the gradient at the
     hard draws. The gradient in ``temperature`` and ``scale``, where they are differentiated, *raises* minus the
     variance of the gradient in params, so one ascent on the bound tunes both (keep log(temperature) as the
-    parameter).
+    parameter). Untuned it may not be worth its five evaluations of the log joint.
 
     Args:
       temperature: positive scalar; may be traced and differentiated in.
@@ -61,7 +61,8 @@ def rebar(temperature: jax.Array | float = 0.5, scale: jax.Array | float = 1.0) 
             bound,
             num_samples,
             control_variate,
-            (1.0 * jnp.asarray(temperature), 1.0 * jnp.asarray(scale)),
+            temperature,
+            scale,
         )
 
     return estimator
@@ -107,7 +108,7 @@ def relax(
         validity.check("relax", params, key, family, bound, num_samples)
         return _with_control_variate(
             params, key, log_joint, family, bound, num_samples, control_variate,
-            (1.0 * jnp.asarray(temperature), control_params),
+            temperature, control_params,
         )  # fmt: skip
 
     return estimator
@@ -121,30 +122,40 @@ def _with_control_variate(
     bound: Bound,
     num_samples: int,
     control_variate: Callable[[PyTree, Latent], jax.Array],
-    tuned: tuple[jax.Array, PyTree],
+    temperature: jax.Array | float,
+    control_params: PyTree,
 ) -> jax.Array:
-    """The bound with the gradients of params and, for the variance, of ``tuned`` = (temperature, control params)."""
+    """The bound with the gradients of params and, for the variance, of temperature and control params."""
+    is_tuned = checks.is_traced((temperature, control_params))  # else nobody can differentiate in them
+    tuned = jax.tree.map(lambda leaf: 1.0 * jnp.asarray(leaf), (temperature, control_params))
     fixed, held = jax.lax.stop_gradient((params, tuned))
 
     def control(tuned: PyTree, latent: Latent) -> jax.Array:
         return checks.check_scalar(control_variate(tuned[1], latent), "control_variate")
 
-    def one(key: Key) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, PyTree]:
+    def one(key: Key) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
         hard, soft, again = family.relax(params, key, held[0])
         log_q = family.log_prob(params, hard)
         log_weight = monte_carlo.evaluate(log_joint, hard, log_q.dtype) - log_q
         given = control, family, fixed, key, jax.lax.stop_gradient(log_weight)
         # Signal and slopes hold the model's parameters, which are not to learn from them.
         signal, slope, slope_again = jax.lax.stop_gradient(_signal_and_slopes(*given, held))
-        slope_of_variance = jax.grad(lambda tuned: _squared_norm(_gradient(*given, tuned)))(held)
         surrogate = _inner(slope, soft) - _inner(slope_again, again)
-        return log_weight, family.score_log_probs(params, hard), signal, surrogate, slope_of_variance
+        return log_weight, family.score_log_probs(params, hard), signal, surrogate
 
-    log_weights, scores, signals, surrogate, slopes = monte_carlo.over_samples(one, key, num_samples)
+    log_weights, scores, signals, surrogate = monte_carlo.over_samples(one, key, num_samples)
+
+    def mean_square(tuned: PyTree) -> jax.Array:
+        def square(key: Key, log_weight: jax.Array) -> jax.Array:
+            return _squared_norm(_gradient(control, family, fixed, key, log_weight, tuned))
+
+        return jnp.mean(monte_carlo.over_samples(square, key, num_samples, jax.lax.stop_gradient(log_weights)))
+
     value = surrogates.weighted_scores(bound, log_weights, scores, signals[:, None] / num_samples)
     value = surrogates.add_gradient(value, jnp.mean(surrogate))
-    slopes = jax.lax.stop_gradient(jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), slopes))
-    return surrogates.add_gradient(value, -_inner(slopes, tuned))
+    if not is_tuned:
+        return value
+    return surrogates.add_gradient(value, -_inner(jax.lax.stop_gradient(jax.grad(mean_square)(held)), tuned))
 
 
 def _signal_and_slopes(

@@ -45,17 +45,19 @@ def reward_to_go(step_log_joint: Callable[[Latent], jax.Array]) -> Estimator:
         del log_joint
         traits = validity.check("reward_to_go", params, key, family, bound, num_samples)
 
+        leave_out = monte_carlo.scores_left_out(params, key, family)
+
         def weigh(key: Key) -> tuple[jax.Array, jax.Array, jax.Array]:
             latent, log_q = family.sample_and_log_prob(params, key)
             scores = family.score_log_probs(params, latent)
             terms = _check_terms(step_log_joint(latent), traits.num_scores, "step_log_joint").astype(log_q.dtype)
+            rewards, density = jax.lax.stop_gradient((terms - scores, log_q - jnp.sum(scores)))
             # What is reparameterised may depend on any step before it, so every step answers for all of its density.
-            to_go = jnp.cumsum((terms - scores)[::-1])[::-1] - (log_q - jnp.sum(scores))
-            return jnp.sum(terms) - log_q, scores, to_go
+            to_go = jax.lax.cumsum(rewards, reverse=True) - density
+            return jnp.sum(terms) - leave_out(log_q, scores), scores, to_go
 
         log_weights, scores, to_go = monte_carlo.over_samples(weigh, key, num_samples)
-        signals = (to_go - surrogates.mean_of_others(to_go)) / num_samples
-        return surrogates.weighted_scores(bound, log_weights, scores, signals)
+        return surrogates.add_scores(monte_carlo.apply_bound(bound, log_weights), scores, _leave_one_out(to_go))
 
     return estimator
 
@@ -92,17 +94,24 @@ def rao_blackwellised(local_log_joint: Callable[[Latent], jax.Array]) -> Estimat
     ) -> jax.Array:
         traits = validity.check("rao_blackwellised", params, key, family, bound, num_samples)
 
+        leave_out = monte_carlo.scores_left_out(params, key, family)
+
         def weigh(key: Key) -> tuple[jax.Array, jax.Array, jax.Array]:
             latent, log_q = family.sample_and_log_prob(params, key)
             scores = family.score_log_probs(params, latent)
             local = _check_terms(local_log_joint(latent), traits.num_scores, "local_log_joint").astype(log_q.dtype)
-            return monte_carlo.evaluate(log_joint, latent, log_q.dtype) - log_q, scores, local - scores
+            log_weight = monte_carlo.evaluate(log_joint, latent, log_q.dtype) - leave_out(log_q, scores)
+            return log_weight, scores, jax.lax.stop_gradient(local - scores)
 
         log_weights, scores, local = monte_carlo.over_samples(weigh, key, num_samples)
-        signals = (local - surrogates.mean_of_others(local)) / num_samples
-        return surrogates.weighted_scores(bound, log_weights, scores, signals)
+        return surrogates.add_scores(monte_carlo.apply_bound(bound, log_weights), scores, _leave_one_out(local))
 
     return estimator
+
+
+def _leave_one_out(rewards: jax.Array) -> jax.Array:
+    """Signals of rewards ``[S, P]``: each less the mean of the other samples', divided by S, in closed form."""
+    return (rewards - jnp.mean(rewards, axis=0, keepdims=True)) / (rewards.shape[0] - 1)
 
 
 def _check_terms(terms: jax.Array, num_parts: int, name: str) -> jax.Array:

@@ -3,13 +3,11 @@
 Floor 3.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxelbo import checks, finite, monte_carlo, surrogates, validity
+from jaxelbo import checks, finite, monte_carlo, surrogates, tracing, validity
 from jaxelbo.types import Bound, Estimator, Family, Key, LogJoint, Params, PyTree
 
 LIMIT = 2**16
@@ -25,8 +23,8 @@ def enumeration(
     """The exact expectation over all values of the discrete parts, with draws for the rest. `enumeration_up_to`(2^16).
 
     Value: the sum over configurations of q times (log p - log q), exactly the ELBO where all parts are discrete, and
-    the mean of that over S draws of the rest otherwise; where the family has a closed-form entropy, that entropy takes
-    the place of -log q. Gradient: the derivative of that value, exact or, through draws, unbiased. The log joint is
+    the mean of that over S draws of the rest otherwise; there a closed-form entropy takes the place of -log q, where
+    the family has one. Gradient: the derivative of that value, exact or, through draws, unbiased. The log joint is
     evaluated once a configuration (and draw of the rest).
 
     Args:
@@ -81,15 +79,19 @@ def enumeration_up_to(limit: int) -> Estimator:
         validity.check("enumeration", params, key, family, bound, num_samples)
         _check_size(family, limit, "raise it with estimators.enumeration_up_to, or use estimators.leave_one_out.")
 
+        is_exact = not tracing.draws_carry_gradient(params, key, family)
+
         def expectation(key: Key) -> jax.Array:
             latents, log_probs = family.configurations(params, key)
             values = jax.vmap(lambda latent: monte_carlo.evaluate(log_joint, latent, log_probs.dtype))(latents)
-            if family.entropy is None:
+            if is_exact:
+                values -= log_probs
+            elif family.entropy is None:
                 values -= jax.vmap(lambda latent: family.log_prob(params, latent))(latents)
             return finite.expectation(log_probs, values)
 
         value = monte_carlo.apply_bound(bound, monte_carlo.over_samples(expectation, key, num_samples))
-        return value if family.entropy is None else value + family.entropy(params)
+        return value if is_exact or family.entropy is None else value + family.entropy(params)
 
     return estimator
 
@@ -163,36 +165,24 @@ def without_replacement(
 def _set_ratios(probabilities: jax.Array, rest: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The ratios R(s) ``[S]`` and R(s') after s is taken out of the support, ``[S, S]``, of a set drawn in S draws.
 
-    ``probabilities`` are those of the set, ``rest`` is the sum of all others.
+    ``probabilities`` are those of the set, ``rest`` is the sum of all others. For every part A of the set, g(A) is the
+    probability that draws without replacement from A and the rest give A first. By the first draw it is
+    g(A) = sum over i in A of p_i g(A without i) / (rest + p(A)).
     """
     size = probabilities.shape[0]
-    chance = functools.partial(_set_probability, probabilities, rest)
-    one = jnp.eye(size, dtype=bool)
-    whole = chance(jnp.zeros((size,), bool))
-    less_one = jax.vmap(chance)(one)
-    less_two = jax.vmap(jax.vmap(chance))(one[:, None] | one[None, :])
-    # Given s in the set, the rest of it is a set drawn from what is left; s itself counts with ratio 1.
-    return less_one / whole, jnp.where(one, 1, less_two / less_one[:, None])
-
-
-def _set_probability(probabilities: jax.Array, rest: jax.Array, is_out: jax.Array) -> jax.Array:
-    """Probability that draws without replacement, from all but the entries ``is_out``, give the rest of the set first.
-
-    By dynamic programming over the subsets that may have been drawn so far.
-    """
-    size = probabilities.shape[0]
-    bits = (np.arange(2**size)[:, None] >> np.arange(size)) & 1  # [2^S, S]
-    inside = jnp.where(is_out, 0, probabilities)
-    left = rest + jnp.asarray(1 - bits, probabilities.dtype) @ inside  # what is left to draw after each subset
+    bits = (np.arange(2**size)[:, None] >> np.arange(size)) & 1  # [2^S, S]: which are in A
+    masses = rest + jnp.asarray(bits, probabilities.dtype) @ probabilities
     chances = jnp.zeros((2**size,), probabilities.dtype).at[0].set(1)
     for count in range(1, size + 1):
         subsets = np.flatnonzero(bits.sum(axis=1) == count)
         members = np.array([np.flatnonzero(bits[subset]) for subset in subsets])  # [number of subsets, count]
-        before = subsets[:, None] - (1 << members)
-        is_drawn = inside[members] > 0
-        steps = chances[before] * inside[members] / jnp.where(is_drawn, left[before], 1)
-        chances = chances.at[subsets].set(jnp.sum(steps, axis=1))
-    return chances[jnp.sum(jnp.where(is_out, 0, jnp.asarray(1 << np.arange(size))))]
+        steps = chances[subsets[:, None] - (1 << members)] * probabilities[members]
+        chances = chances.at[subsets].set(jnp.sum(steps, axis=1) / masses[subsets])
+    whole, one = 2**size - 1, 1 << np.arange(size)
+    less_one = chances[whole - one]
+    less_two = chances[whole - (one[:, None] | one[None, :])]
+    # Given s in the set, the rest of it is a set drawn from what is left; s itself counts with ratio 1.
+    return less_one / chances[whole], jnp.where(jnp.eye(size, dtype=bool), 1, less_two / less_one[:, None])
 
 
 def _check_size(family: Family, limit: int, advice: str) -> None:

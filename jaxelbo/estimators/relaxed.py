@@ -59,7 +59,7 @@ def straight_through(temperature: jax.Array | float) -> Estimator:
     """The bound of hard draws, differentiated as if they moved with their relaxations. Biased.
 
     Value: ``bound`` of S log-weights, at hard draws. Gradient: the derivative of log p and log q at the hard draws,
-    sent back through the relaxed ones; the derivative of no value at all.
+    sent back through the relaxed ones; the derivative of no value at all. Its bias need not fall with the temperature.
 
     Args:
       temperature: positive scalar of the relaxation; may be traced.

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxelbo import checks, monte_carlo, surrogates, validity
-from jaxelbo.estimators.score import predict
+from jaxelbo.estimators.score import predict, with_prediction
 from jaxelbo.types import Bound, Family, Key, LogJoint, Params, PyTree
 
 
@@ -77,8 +77,7 @@ def moving_average(
     """
     _check_state(state)
     validity.check("moving_average", params, key, family, bound, num_samples)
-    log_weights, scores = monte_carlo.weights_and_scores(params, key, log_joint, family, num_samples)
-    value = surrogates.score_function(bound, log_weights, scores, state.mean)
+    value, log_weights = with_prediction(params, key, log_joint, family, bound, num_samples, state.mean)
     return value, _update(state, log_weights, decay)
 
 
@@ -124,10 +123,10 @@ def nvil(
         _check_state(state)
         validity.check("nvil", params, key, family, bound, num_samples)
         prediction = predict(baseline_fn, baseline_params, inputs, params, num_samples)
-        log_weights, scores = monte_carlo.weights_and_scores(params, key, log_joint, family, num_samples)
+        value, log_weights, scores = monte_carlo.weights_and_scores(params, key, log_joint, family, bound, num_samples)
         signals = surrogates.learning_signals(bound, log_weights, prediction + state.mean)
         signals = signals / jnp.maximum(1, jnp.sqrt(state.variance))
-        value = surrogates.weighted_scores(bound, log_weights, scores, signals[:, None])
+        value = surrogates.add_scores(value, scores, signals[:, None])
         value = surrogates.add_gradient(value, surrogates.regression(prediction, log_weights - state.mean))
         return value, _update(state, log_weights - prediction, decay)
 

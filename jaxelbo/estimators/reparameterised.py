@@ -171,7 +171,8 @@ def closed_form_entropy(
 
         return monte_carlo.apply_bound(bound, monte_carlo.over_samples(log_density, key, num_samples)) + entropy
     terms, scores = monte_carlo.terms_and_scores(params, key, log_joint, family, num_samples)
-    return surrogates.leave_one_out(bound, terms, scores) + entropy
+    signals = surrogates.learning_signals(bound, terms, surrogates.mean_of_others(terms))
+    return surrogates.add_scores(monte_carlo.apply_bound(bound, terms), scores, signals[:, None]) + entropy
 
 
 def _path_log_weights(

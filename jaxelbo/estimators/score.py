@@ -54,7 +54,9 @@ def leave_one_out(
         return monte_carlo.apply_bound(
             bound, monte_carlo.log_weights_of_draws(params, key, log_joint, family, num_samples)
         )
-    return surrogates.leave_one_out(bound, *monte_carlo.weights_and_scores(params, key, log_joint, family, num_samples))
+    value, log_weights, scores = monte_carlo.weights_and_scores(params, key, log_joint, family, bound, num_samples)
+    signals = surrogates.learning_signals(bound, log_weights, surrogates.mean_of_others(log_weights))
+    return surrogates.add_scores(value, scores, signals[:, None])
 
 
 def score_function(
@@ -87,9 +89,7 @@ def score_function(
     >>> value = score_function(params, jax.random.key(1), jax.scipy.stats.norm.logpdf, family, jaxelbo.bounds.mean, 1)
     """
     validity.check("score_function", params, key, family, bound, num_samples)
-    return surrogates.score_function(
-        bound, *monte_carlo.weights_and_scores(params, key, log_joint, family, num_samples), 0.0
-    )
+    return with_prediction(params, key, log_joint, family, bound, num_samples, 0.0)[0]
 
 
 def with_baseline(baseline: jax.Array | float) -> Estimator:
@@ -119,9 +119,7 @@ def with_baseline(baseline: jax.Array | float) -> Estimator:
         params: Params, key: Key, log_joint: LogJoint, family: Family, bound: Bound, num_samples: int
     ) -> jax.Array:
         validity.check("with_baseline", params, key, family, bound, num_samples)
-        return surrogates.score_function(
-            bound, *monte_carlo.weights_and_scores(params, key, log_joint, family, num_samples), baseline
-        )
+        return with_prediction(params, key, log_joint, family, bound, num_samples, baseline)[0]
 
     return estimator
 
@@ -162,11 +160,25 @@ def learned_baseline(
     ) -> jax.Array:
         validity.check("learned_baseline", params, key, family, bound, num_samples)
         prediction = predict(baseline_fn, baseline_params, inputs, params, num_samples)
-        log_weights, scores = monte_carlo.weights_and_scores(params, key, log_joint, family, num_samples)
-        value = surrogates.score_function(bound, log_weights, scores, prediction)
+        value, log_weights = with_prediction(params, key, log_joint, family, bound, num_samples, prediction)
         return surrogates.add_gradient(value, surrogates.regression(prediction, log_weights))
 
     return estimator
+
+
+def with_prediction(
+    params: Params,
+    key: Key,
+    log_joint: LogJoint,
+    family: Family,
+    bound: Bound,
+    num_samples: int,
+    prediction: jax.Array | float,
+) -> tuple[jax.Array, jax.Array]:
+    """The bound with the score function's gradient for log-weights predicted so, and its log-weights ``[S]``."""
+    value, log_weights, scores = monte_carlo.weights_and_scores(params, key, log_joint, family, bound, num_samples)
+    signals = surrogates.learning_signals(bound, log_weights, prediction)
+    return surrogates.add_scores(value, scores, signals[:, None]), log_weights
 
 
 def predict(

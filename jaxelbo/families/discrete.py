@@ -71,8 +71,9 @@ def bernoulli(latent_like: Latent) -> Family:
         del key
         numbers = np.arange(2**layout.size)[:, None]
         flat = jnp.asarray(numbers >> np.arange(layout.size) & 1, layout.dtype)
-        log_probs = jax.vmap(finite.log_probs_bernoulli, (None, 0))(distribution(params), flat)
-        return jax.vmap(functools.partial(flattening.unflatten, layout))(flat), jnp.sum(log_probs, axis=1)
+        logits = params["logits"]
+        log_probs = jnp.matmul(flat, logits, precision=jax.lax.Precision.HIGHEST) - jnp.sum(jax.nn.softplus(logits))
+        return jax.vmap(functools.partial(flattening.unflatten, layout))(flat), log_probs
 
     def relax(params: Params, key: Key, temperature: jax.Array) -> tuple[Latent, Latent, Latent]:
         first, second, third = finite.relaxed_bernoulli(distribution(params), key, temperature)
