@@ -169,7 +169,7 @@ def test_relaxation_at_extreme_logits():
         (families.one_hot_categorical(3), {"logits": jnp.array([60.0, 0.0, -60.0])}),
     ):
         value = lambda p, key, f=family: sum(jnp.sum(leaf) for leaf in f.relax(p, key, 0.3)[1:])
-        slopes = jax.vmap(jax.grad(value), (None, 0))(params, jax.random.split(KEY, 1_000))
+        slopes = matrix.quick_jit(jax.vmap(jax.grad(value), (None, 0)))(params, jax.random.split(KEY, 1_000))
         assert jnp.all(jnp.isfinite(slopes["logits"]))
 
 
@@ -258,11 +258,11 @@ def test_amortised_discrete_model():
                 keys = jax.random.split(key, len(data))
                 return jnp.mean(jax.vmap(of_one, (None, 0, 0))(weights, keys, data))
 
-            keys = jax.random.split(KEY, 3)
+            gradient, keys = matrix.quick_jit(jax.grad(of_one)), jax.random.split(KEY, 3)
             step = lambda weights, key, of_all=of_all: (weights, jax.grad(of_all)(weights, key))
             scanned = jax.jit(lambda w, keys, step=step: jax.lax.scan(step, w, keys)[1])(weights, keys)
             for key, slope in zip(keys, scanned, strict=True):
                 pairs = zip(jax.random.split(key, len(data)), data, strict=True)
-                single = np.mean([jax.grad(of_one)(weights, k, x) for k, x in pairs], axis=0)
+                single = np.mean([gradient(weights, k, x) for k, x in pairs], axis=0)
                 np.testing.assert_allclose(slope, single, rtol=1e-10 if x64 else 2e-4, atol=1e-12 if x64 else 1e-5)
                 assert slope.dtype == weights.dtype

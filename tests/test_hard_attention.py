@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxelbo import bounds, estimators, families, hard_attention
+from tests import matrix
 
 KEY = jax.random.key(0)
 
@@ -39,16 +40,18 @@ def test_terms_are_their_sums(seed):
         )
 
 
+@matrix.quick_jit
+def bounds_of_all_sizes(*arrays):
+    return [hard_attention.exact_many_sample_bound(*arrays, size) for size in range(1, 6)]
+
+
 def test_many_sample_bounds_rise_to_the_evidence():
     """Exact expectations at S = 1, ..., 5, for the policy and for a learned q; both stay below log p(y)."""
     with jax.enable_x64(True):
         log_policy, log_likelihood, log_q = arrays(7)
         evidence = hard_attention.log_evidence(log_policy, log_likelihood)
         for proposal in (log_policy, log_q):
-            values = [
-                float(hard_attention.exact_many_sample_bound(proposal, log_policy, log_likelihood, size))
-                for size in range(1, 6)
-            ]
+            values = [float(value) for value in bounds_of_all_sizes(proposal, log_policy, log_likelihood)]
             one = hard_attention.exact_posterior_bound(proposal, log_policy, log_likelihood)
             np.testing.assert_allclose(values[0], one, rtol=1e-12)
             assert all(np.diff(values) > 0) and values[-1] < evidence
@@ -89,7 +92,8 @@ def test_gradient_is_silent_where_all_cells_are_alike():
             hard_attention.policy_bound, log_likelihood=lambda cell: -1.3 + 0.0 * cell, family=family,
             bound=bound, num_samples=4,
         )  # fmt: skip
-        slopes = jax.vmap(jax.grad(value), (None, 0))(params, jax.random.split(KEY, 100))["logits"]
+        gradient = matrix.quick_jit(jax.vmap(jax.grad(value), (None, 0)))
+        slopes = gradient(params, jax.random.split(KEY, 100))["logits"]
         assert jnp.max(jnp.abs(slopes)) < 1e-6
 
 

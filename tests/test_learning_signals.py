@@ -269,7 +269,7 @@ def test_trained_relax_is_quieter():
     assert variance(trained) < 0.7 * variance(jnp.zeros(3))
 
 
-@pytest.mark.slow
+@pytest.mark.matrix
 def test_biases_are_the_documented_ones():
     """Relaxations miss the gradient, less at a lower temperature; reweighted wake-sleep has another objective."""
     with jax.enable_x64(True):
