@@ -244,7 +244,7 @@ def path_scales(bound: Bound, log_weights: jax.Array) -> jax.Array:
 
     >>> import jax.numpy as jnp
     >>> from jaxelbo import bounds
-    >>> path_scales(bounds.importance_weighted, jnp.log(jnp.array([1.0, 3.0])))
+    >>> path_scales(bounds.importance_weighted, jnp.log(jnp.array([1.0, 3.0]))).round(4)
     Array([0.25, 0.75], dtype=float32)
     """
     log_weights = jax.lax.stop_gradient(log_weights)

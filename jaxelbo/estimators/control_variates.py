@@ -22,7 +22,7 @@ def rebar(temperature: jax.Array | float = 0.5, scale: jax.Array | float = 1.0) 
     Value: the mean of S log-weights, at hard draws. Gradient: see the module; model parameters get the gradient at the
     hard draws. The gradient in ``temperature`` and ``scale``, where they are differentiated, *raises* minus the
     variance of the gradient in params, so one ascent on the bound tunes both (keep log(temperature) as the
-    parameter). Untuned it may not be worth its five evaluations of the log joint.
+    parameter). Untuned it may not be worth its three evaluations of the log joint.
 
     Args:
       temperature: positive scalar; may be traced and differentiated in.

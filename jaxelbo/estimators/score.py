@@ -44,8 +44,8 @@ def leave_one_out(
     >>> import jax, jaxelbo
     >>> family = jaxelbo.families.categorical(3)
     >>> params, table = family.init(jax.random.key(0)), jax.numpy.arange(3.0)
-    >>> gradient = jax.grad(leave_one_out)(
-    ...     params, jax.random.key(1), lambda z: table[z], family, jaxelbo.bounds.importance_weighted, 100)
+    >>> arguments = params, jax.random.key(1), lambda z: table[z], family, jaxelbo.bounds.mean, 100
+    >>> gradient = jax.grad(leave_one_out)(*arguments)
     >>> bool(gradient["logits"][2] > 0)
     True
     """
