@@ -300,3 +300,23 @@ def test_biases_are_the_documented_ones():
         mean, error = mean_gradient(estimators.reweighted_wake_phase, bounds.importance_weighted, 50)
         towards = -np.asarray(jax.grad(forward_kl)(problem.params)["logits"])
         assert np.linalg.norm(mean - towards) < 0.1 * np.linalg.norm(towards) < np.linalg.norm(mean - exact)
+
+
+def test_decompositions_sum_to_the_log_joint():
+    """At one key `reward_to_go` has the value of the default estimator exactly if its terms sum to the log joint."""
+    family, terms = matrix.chain_of_bits(), functools.partial(matrix.sequence_terms, 0.6)
+    params = {"bias": jnp.array([-0.2]), "weight": jnp.array([0.7])}
+    arguments = params, KEY, lambda z: jnp.sum(terms(z)), family
+    value = jaxelbo.elbo(*arguments, num_samples=5)
+    np.testing.assert_allclose(
+        jaxelbo.elbo(*arguments, num_samples=5, estimator=estimators.reward_to_go(terms)), value, rtol=1e-5
+    )
+    wrong = jaxelbo.elbo(*arguments, num_samples=5, estimator=estimators.reward_to_go(lambda z: terms(z).at[0].add(1)))
+    assert abs(wrong - value) > 0.9
+    # Entry i of the local terms is what changes of the log joint when bit i does.
+    local, log_joint = functools.partial(matrix.local_terms, 0.6), functools.partial(matrix.bits, 0.6)
+    for z in jnp.array([[0.0, 1.0, 1.0], [1.0, 0.0, 1.0], [0.0, 0.0, 0.0]]):
+        for i in range(3):
+            flipped = z.at[i].set(1 - z[i])
+            change = local(flipped)[i] - local(z)[i]
+            np.testing.assert_allclose(change, log_joint(flipped) - log_joint(z), rtol=1e-5, atol=1e-6)

@@ -101,3 +101,33 @@ def test_mean_gradient_is_exact(kind, name, bound_name, monkeypatch):
         ):
             assert np.max(np.abs(like)) > 0.01 or path.endswith("unit_tril']"), (path, "nothing to estimate")
             np.testing.assert_allclose(leaf, like, rtol=tolerance, atol=tolerance, err_msg=path)
+
+
+@pytest.mark.parametrize(("name", "bound_name"), [
+    ("wake_phase", "mean"), ("wake_phase", "importance_weighted"), ("reweighted_wake_phase", "importance_weighted"),
+])  # fmt: skip
+def test_wake_phases_teach_the_model(name, bound_name, monkeypatch):
+    """The model's mean gradient is exact; q's is zero in the one, and in the other that of its weighted log q."""
+    with jax.enable_x64(True):
+        problem, bound = matrix.make_problem("Bernoulli"), matrix.BOUNDS[bound_name]
+        estimator, theta = getattr(estimators, name), jnp.asarray(0.6)
+
+        def estimate(params, atoms, log_joint, family):
+            return estimator(params, atoms, log_joint, family, bound, 2)
+
+        mean = problem.expectation(monkeypatch, estimate, 2)
+        of_params, of_model = matrix.quick_jit(jax.grad(mean, argnums=(0, 1)))(problem.params, theta)
+        np.testing.assert_allclose(of_model, exact_gradient("Bernoulli", bound_name, 2)[1], rtol=1e-12)
+        if name == "wake_phase":
+            assert np.all(of_params["logits"] == 0)
+            return
+        latents, log_q = problem.family.configurations(problem.params, jax.random.key(0))
+        log_w = np.asarray(jax.vmap(functools.partial(problem.log_joint, theta))(latents) - log_q)
+        q, bits = np.exp(log_q), np.asarray(latents)
+        scores = bits - 1 / (1 + np.exp(-np.asarray(problem.params["logits"])))
+        naive = 0.0
+        for i in range(8):
+            for j in range(8):
+                weight = np.exp([log_w[i], log_w[j]]) / np.sum(np.exp([log_w[i], log_w[j]]))
+                naive = naive + q[i] * q[j] * (weight[0] * scores[i] + weight[1] * scores[j])
+        np.testing.assert_allclose(of_params["logits"], naive, rtol=1e-10)

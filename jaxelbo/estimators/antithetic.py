@@ -8,7 +8,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxelbo import monte_carlo, surrogates, validity
+from jaxelbo import custom_gradients, monte_carlo, validity
 from jaxelbo.types import Bound, Family, Key, LogJoint, Params
 
 
@@ -116,4 +116,4 @@ def _antithetic(
 
     values, gradients = monte_carlo.over_samples(pair, key, num_samples)
     slope = jax.lax.stop_gradient(jnp.mean(gradients, axis=0))
-    return surrogates.add_gradient(monte_carlo.apply_bound(bound, values), jnp.vdot(slope, logits))
+    return custom_gradients.add_gradient(monte_carlo.apply_bound(bound, values), jnp.vdot(slope, logits))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxelbo import checks, monte_carlo, surrogates, tracing, validity
+from jaxelbo import checks, custom_gradients, monte_carlo, surrogates, tracing, validity
 from jaxelbo.estimators.relaxed import check_temperature
 from jaxelbo.types import Bound, Estimator, Family, Key, Latent, LogJoint, Params, PyTree
 
@@ -152,10 +152,10 @@ def _with_control_variate(
         return jnp.mean(monte_carlo.over_samples(square, key, num_samples, jax.lax.stop_gradient(log_weights)))
 
     value = surrogates.weighted_scores(bound, log_weights, scores, signals[:, None] / num_samples)
-    value = surrogates.add_gradient(value, jnp.mean(surrogate))
+    value = custom_gradients.add_gradient(value, jnp.mean(surrogate))
     if not is_tuned:
         return value
-    return surrogates.add_gradient(value, -_inner(jax.lax.stop_gradient(jax.grad(mean_square)(held)), tuned))
+    return custom_gradients.add_gradient(value, -_inner(jax.lax.stop_gradient(jax.grad(mean_square)(held)), tuned))
 
 
 def _signal_and_slopes(

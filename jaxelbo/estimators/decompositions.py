@@ -21,7 +21,8 @@ def reward_to_go(step_log_joint: Callable[[Latent], jax.Array]) -> Estimator:
 
     Args:
       step_log_joint: latent -> ``[T]``, the terms of log p(x, z) by step, in nats, summing to the log joint. It takes
-        the place of ``log_joint``, which is not evaluated; model parameters are differentiated through it.
+        the place of ``log_joint``, which is not evaluated; model parameters are differentiated through it. If the terms
+        do sum to it, the value is that of the default estimator at the same key.
 
     Returns:
       The `Estimator`, for families with one score log-probability a step (P = T) and ``bounds.mean``. It raises

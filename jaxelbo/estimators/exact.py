@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxelbo import checks, finite, monte_carlo, surrogates, tracing, validity
+from jaxelbo import checks, custom_gradients, finite, monte_carlo, tracing, validity
 from jaxelbo.types import Bound, Estimator, Family, Key, LogJoint, Params, PyTree
 
 LIMIT = 2**16
@@ -159,7 +159,7 @@ def without_replacement(
     fixed = jax.lax.stop_gradient(values)
     baselines = second @ (jax.lax.stop_gradient(probabilities) * fixed)
     value = jnp.sum(jax.lax.stop_gradient(probabilities) * first * values)
-    return surrogates.add_gradient(value, jnp.sum(probabilities * first * (fixed - baselines)))
+    return custom_gradients.add_gradient(value, jnp.sum(probabilities * first * (fixed - baselines)))
 
 
 def _set_ratios(probabilities: jax.Array, rest: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -8,7 +8,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from jaxelbo import finite, monte_carlo, surrogates, validity
+from jaxelbo import custom_gradients, finite, monte_carlo, validity
 from jaxelbo.types import Bound, Family, Key, LogJoint, Params
 
 
@@ -64,7 +64,7 @@ def measure_valued(
     values, slopes = monte_carlo.over_samples(one, key, num_samples)
     value = monte_carlo.apply_bound(bound, values) + entropy
     slopes = jax.lax.stop_gradient(jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), slopes))
-    return surrogates.add_gradient(value, sum(jnp.vdot(slopes[name], params[name]) for name in slopes))
+    return custom_gradients.add_gradient(value, sum(jnp.vdot(slopes[name], params[name]) for name in slopes))
 
 
 def _bernoulli_slopes(evaluate, params: Params, key: Key) -> Params:

@@ -7,7 +7,7 @@ are 0 or 1. A model that turns them into integers has no gradient to give, and i
 import jax
 import jax.numpy as jnp
 
-from jaxelbo import monte_carlo, surrogates, tracing, validity
+from jaxelbo import custom_gradients, monte_carlo, tracing, validity
 from jaxelbo.types import Bound, Estimator, Family, Key, LogJoint, Params
 
 
@@ -87,7 +87,7 @@ def straight_through(temperature: jax.Array | float) -> Estimator:
 
         def log_weight(key: Key) -> jax.Array:
             hard, soft, _ = family.relax(params, key, temperature)
-            latent = jax.tree.map(lambda h, s: surrogates.add_gradient(jax.lax.stop_gradient(h), s), hard, soft)
+            latent = jax.tree.map(lambda h, s: custom_gradients.add_gradient(jax.lax.stop_gradient(h), s), hard, soft)
             log_q = family.log_prob(params, latent)
             return monte_carlo.evaluate(log_joint, latent, log_q.dtype) - log_q
 

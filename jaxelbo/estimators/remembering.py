@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxelbo import checks, monte_carlo, surrogates, validity
+from jaxelbo import checks, custom_gradients, monte_carlo, surrogates, validity
 from jaxelbo.estimators.score import predict, with_prediction
 from jaxelbo.types import Bound, Family, Key, LogJoint, Params, PyTree
 
@@ -127,7 +127,7 @@ def nvil(
         signals = surrogates.learning_signals(bound, log_weights, prediction + state.mean)
         signals = signals / jnp.maximum(1, jnp.sqrt(state.variance))
         value = surrogates.add_scores(value, scores, signals[:, None])
-        value = surrogates.add_gradient(value, surrogates.regression(prediction, log_weights - state.mean))
+        value = custom_gradients.add_gradient(value, surrogates.regression(prediction, log_weights - state.mean))
         return value, _update(state, log_weights - prediction, decay)
 
     return estimator

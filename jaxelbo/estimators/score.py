@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from jaxelbo import checks, monte_carlo, surrogates, validity
+from jaxelbo import checks, custom_gradients, monte_carlo, surrogates, validity
 from jaxelbo.types import Bound, Estimator, Family, Key, LogJoint, Params, PyTree
 
 
@@ -161,7 +161,7 @@ def learned_baseline(
         validity.check("learned_baseline", params, key, family, bound, num_samples)
         prediction = predict(baseline_fn, baseline_params, inputs, params, num_samples)
         value, log_weights = with_prediction(params, key, log_joint, family, bound, num_samples, prediction)
-        return surrogates.add_gradient(value, surrogates.regression(prediction, log_weights))
+        return custom_gradients.add_gradient(value, surrogates.regression(prediction, log_weights))
 
     return estimator
 

@@ -6,7 +6,7 @@ Floor 3. The sleep phase needs draws of the model and is an objective of its own
 import jax
 import jax.numpy as jnp
 
-from jaxelbo import monte_carlo, surrogates, validity
+from jaxelbo import custom_gradients, monte_carlo, validity
 from jaxelbo.types import Bound, Family, Key, LogJoint, Params
 
 
@@ -86,4 +86,4 @@ def reweighted_wake_phase(
 
     log_weights, log_probs = monte_carlo.over_samples(weigh, key, num_samples)
     weights = jax.nn.softmax(jax.lax.stop_gradient(log_weights))
-    return surrogates.add_gradient(monte_carlo.apply_bound(bound, log_weights), jnp.vdot(weights, log_probs))
+    return custom_gradients.add_gradient(monte_carlo.apply_bound(bound, log_weights), jnp.vdot(weights, log_probs))
