@@ -3,6 +3,7 @@
 Floor 0. Everything here reads shapes, dtypes and tree structure, never values, so it costs nothing under ``jit``.
 """
 
+import inspect
 import operator
 from typing import Any
 
@@ -67,10 +68,34 @@ def check_scalar(value: Any, name: str) -> jax.Array:
     return jnp.asarray(value)
 
 
+def check_real(value: Any, name: str) -> None:
+    """Requires a real scalar: a Python number, or an array of shape ()."""
+    if not _is_array_like(value):
+        raise TypeError(f"{name} must be a number, got {describe(value)}.")
+    if jnp.shape(value) != ():
+        raise ValueError(f"{name} must be a scalar, got shape {jnp.shape(value)}; vmap over it.")
+    if jnp.issubdtype(jnp.result_type(value), jnp.complexfloating):
+        raise TypeError(f"{name} must be a real number, got {describe(value)}.")
+
+
 def check_callable(function: Any, name: str) -> None:
     """Requires something that can be called."""
     if not callable(function):
         raise TypeError(f"{name} must be a function, got {describe(function)}.")
+
+
+def check_estimator(estimator: Any) -> None:
+    """Requires a function of the six arguments of an estimator, not one that makes it nor one with a state."""
+    check_callable(estimator, "estimator")
+    try:
+        inspect.signature(estimator).bind(*"123456")
+    except TypeError:
+        name = getattr(estimator, "__name__", describe(estimator))
+        raise TypeError(
+            f"estimator must take (params, key, log_joint, family, bound, num_samples), which {name} does not: call it "
+            "with its options first, as in estimators.rebar(); one with a state is called by itself and returns "
+            "(value, state)."
+        ) from None
 
 
 def check_static(function: Any, name: str) -> None:

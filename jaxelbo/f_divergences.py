@@ -62,7 +62,7 @@ def f_divergence_monte_carlo(
     checks.check_key(key)
     num_samples = checks.check_count(num_samples, "num_samples")
     checks.check_callable(generator, "generator")
-    checks.check_callable(estimator, "estimator")
+    checks.check_estimator(estimator)
 
     def bound(log_ratios: jax.Array) -> jax.Array:
         return jnp.mean(_generated(generator, log_ratios))

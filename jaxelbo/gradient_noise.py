@@ -123,9 +123,12 @@ def gradient_report(
     num_timings = checks.check_count(num_timings, "num_timings")
     if checks.is_traced((params, key)):
         raise TypeError("gradient_report measures time and must be called outside jit, vmap and grad.")
+    if estimators is not None and not isinstance(estimators, Mapping):
+        raise TypeError(f"estimators must be a mapping from names to estimators, got {checks.describe(estimators)}.")
     rows, refused = [], {}
     for name, estimator in (ESTIMATORS if estimators is None else estimators).items():
         checks.check_callable(estimator, f"estimators[{name!r}]")
+        checks.check_estimator(estimator)
 
         def value(params: Params, key: Key, log_joint: LogJoint = log_joint, estimator: Estimator = estimator):
             return estimator(params, key, log_joint, family, bound, num_samples)

@@ -237,6 +237,9 @@ def policy_bound(
 
 
 def _check(names: str, *arrays: jax.Array) -> None:
+    for array in arrays:
+        if not hasattr(array, "dtype"):
+            raise TypeError(f"{names} must be arrays, got {checks.describe(array)}.")
     shapes = [jnp.shape(array) for array in arrays]
     if len(shapes[0]) != 1 or any(shape != shapes[0] for shape in shapes):
         raise ValueError(f"{names} must have one shape [M], got {', '.join(map(str, shapes))}; vmap over data.")

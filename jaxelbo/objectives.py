@@ -104,7 +104,7 @@ def lower_bound(
     """
     num_samples = _check_arguments(params, key, log_joint, family, num_samples)
     checks.check_callable(bound, "bound")
-    checks.check_callable(estimator, "estimator")
+    checks.check_estimator(estimator)
     return checks.check_scalar(estimator(params, key, log_joint, family, bound, num_samples), "estimator")
 
 

@@ -70,8 +70,7 @@ def elbo_with_prior(
     checks.check_callable(log_likelihood, "log_likelihood")
     checks.check_key(key)
     num_samples = checks.check_count(num_samples, "num_samples")
-    if jnp.shape(kl_weight) != ():
-        raise ValueError(f"kl_weight must be a scalar, got shape {jnp.shape(kl_weight)}; vmap over it.")
+    checks.check_real(kl_weight, "kl_weight")
     kl = divergences.closed_form_or_none(params, prior_params, family, prior_family)
     if kl is None:
         leave_out = monte_carlo.scores_left_out(params, key, family)

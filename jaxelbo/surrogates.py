@@ -85,6 +85,7 @@ def leave_one_out(bound: Bound, log_weights: jax.Array, score_log_probs: jax.Arr
     >>> jax.grad(value)(jnp.zeros(2))
     Array([ 1., -1.], dtype=float32)
     """
+    _check_arrays(log_weights, score_log_probs)
     return score_function(bound, log_weights, score_log_probs, mean_of_others(log_weights))
 
 
@@ -166,6 +167,9 @@ def learning_signals(bound: Bound, log_weights: jax.Array, predictions: jax.Arra
     """
     log_weights = jax.lax.stop_gradient(log_weights)
     size = log_weights.shape[0]
+    if predictions is None:
+        raise TypeError("a baseline must be an array or a number, got None.")
+    checks.check_arrays(predictions, "a baseline")
     if jnp.shape(predictions) not in ((), (size,)):
         raise ValueError(
             f"a baseline must be a scalar or have shape {(size,)}, one entry a sample, got {jnp.shape(predictions)}."

@@ -223,6 +223,26 @@ def test_bad_temperatures(temperature):
             make(temperature)
 
 
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        estimators.rebar, estimators.gumbel_softmax, estimators.with_baseline, estimators.relax,
+        estimators.enumeration_up_to, estimators.moving_average, estimators.nvil(lambda b: b, 0.0),
+    ],
+)  # fmt: skip
+def test_makers_and_stateful_ones_are_no_estimators(estimator):
+    with pytest.raises(TypeError, match=r"estimator must take \(params, key, log_joint, family, bound, num_samples\)"):
+        jaxelbo.elbo(BITS.init(KEY), KEY, total, BITS, num_samples=2, estimator=estimator)
+
+
+@pytest.mark.parametrize("value", ["x", None])
+def test_bad_numbers(value):
+    with pytest.raises(TypeError, match="a baseline must be an array or a number"):
+        jaxelbo.elbo(BITS.init(KEY), KEY, total, BITS, num_samples=2, estimator=estimators.with_baseline(value))
+    with pytest.raises(TypeError, match="temperature must be a number"):
+        estimators.rebar(value)
+
+
 def test_states_are_checked():
     with pytest.raises(TypeError, match=r"state must be a RunningMoments.*running_moments"):
         estimators.moving_average(BITS.init(KEY), KEY, total, BITS, bounds.mean, 2, jnp.zeros(()))

@@ -5,9 +5,8 @@ are 0 or 1. A model that turns them into integers has no gradient to give, and i
 """
 
 import jax
-import jax.numpy as jnp
 
-from jaxelbo import custom_gradients, monte_carlo, tracing, validity
+from jaxelbo import checks, custom_gradients, monte_carlo, tracing, validity
 from jaxelbo.types import Bound, Estimator, Family, Key, LogJoint, Params
 
 
@@ -98,7 +97,6 @@ def straight_through(temperature: jax.Array | float) -> Estimator:
 
 def check_temperature(temperature: jax.Array | float) -> None:
     """Requires a scalar, positive where its value is known."""
-    if jnp.shape(temperature) != ():
-        raise ValueError(f"temperature must be a scalar, got shape {jnp.shape(temperature)}.")
+    checks.check_real(temperature, "temperature")
     if isinstance(temperature, int | float) and not temperature > 0:
         raise ValueError(f"temperature must be positive, got {temperature}.")

@@ -58,7 +58,15 @@ def independent(family: Family, num_copies: int) -> Family:
     def sample(params: Params, key: Key) -> Latent:
         return jax.vmap(family.sample)(params, keys_of(key))
 
+    def check_copies(latent: Latent) -> None:
+        for leaf in jax.tree.leaves(latent):
+            if jnp.shape(leaf)[:1] != (num_copies,):
+                raise ValueError(
+                    f"latent must have a leading axis of {num_copies} copies, got a leaf of shape {jnp.shape(leaf)}."
+                )
+
     def log_prob(params: Params, latent: Latent) -> jax.Array:
+        check_copies(latent)
         return jnp.sum(jax.vmap(family.log_prob)(params, latent))
 
     def sample_and_log_prob(params: Params, key: Key) -> tuple[Latent, jax.Array]:
