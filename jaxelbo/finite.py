@@ -36,6 +36,15 @@ class Copies(NamedTuple):
     part: Any
 
 
+def is_finite(distribution: NamedTuple) -> bool:
+    """Whether the support is finite, so that log q is the sum of the score log-probabilities and nothing else."""
+    if isinstance(distribution, Product):
+        return all(map(is_finite, distribution.parts))
+    if isinstance(distribution, Copies):
+        return is_finite(distribution.part)
+    return isinstance(distribution, Bernoulli | Categorical)
+
+
 def draw_bernoulli(bernoulli: Bernoulli, key: Key) -> jax.Array:
     """Zeros and ones ``[D]`` in the dtype of the logits."""
     logits = jax.lax.stop_gradient(bernoulli.logits)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxelbo import bounds, checks, tracing
+from jaxelbo import bounds, checks, finite
 from jaxelbo.types import Bound, Estimate, Family, Key, Latent, LogJoint, Params, PyTree
 
 
@@ -45,7 +45,7 @@ def weights_and_scores(
     The bound's gradient is that through the weights. For ``bounds.mean`` the gradient of the score log-probabilities
     inside them is zero in the mean and left out.
     """
-    leave_out = scores_left_out(params, key, family) if bound is bounds.mean else lambda log_q, scores: log_q
+    leave_out = scores_left_out(params, family) if bound is bounds.mean else lambda log_q, scores: log_q
 
     def weigh(key: Key) -> tuple[jax.Array, jax.Array]:
         latent, log_q = family.sample_and_log_prob(params, key)
@@ -56,9 +56,14 @@ def weights_and_scores(
     return apply_bound(bound, log_weights), log_weights, scores
 
 
-def scores_left_out(params: Params, key: Key, family: Family) -> Callable[[jax.Array, jax.Array], jax.Array]:
+def is_finite(params: Params, family: Family) -> bool:
+    """Whether the family is known to have a finite support, no part of it reparameterised."""
+    return family.distribution is not None and finite.is_finite(jax.eval_shape(family.distribution, params))
+
+
+def scores_left_out(params: Params, family: Family) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """A function ``(log_q, scores) -> log_q`` that takes the gradient of the scores out of log q, and not its value."""
-    if not tracing.draws_carry_gradient(params, key, family):
+    if is_finite(params, family):
         return lambda log_q, scores: jax.lax.stop_gradient(log_q)  # without a gradient to make and to cancel
 
     def leave_out(log_q: jax.Array, scores: jax.Array) -> jax.Array:

@@ -73,7 +73,7 @@ def elbo_with_prior(
     checks.check_real(kl_weight, "kl_weight")
     kl = divergences.closed_form_or_none(params, prior_params, family, prior_family)
     if kl is None:
-        leave_out = monte_carlo.scores_left_out(params, key, family)
+        leave_out = monte_carlo.scores_left_out(params, family)
 
         def term(latent: Latent) -> jax.Array:
             log_q = leave_out(family.log_prob(params, latent), family.score_log_probs(params, latent))

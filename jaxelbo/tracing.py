@@ -1,4 +1,4 @@
-"""Reading a function as a traced program, for what shapes alone cannot tell.
+"""Reading a user's function as a traced program, for a check that shapes alone cannot make.
 
 Floor 3.
 """
@@ -8,10 +8,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.custom_derivatives import SymbolicZero
 
-from jaxelbo.types import Family, Key, Latent, LogJoint, Params
+from jaxelbo.types import Latent, LogJoint
 
 
 def check_no_integers(log_joint: LogJoint, draw: Callable[[], Latent]) -> None:
@@ -26,38 +24,6 @@ def check_no_integers(log_joint: LogJoint, draw: Callable[[], Latent]) -> None:
             "gradient flows; write it as arithmetic in the latent, such as latent @ table, or use "
             "estimators.leave_one_out."
         )
-
-
-def draws_carry_gradient(params: Params, key: Key, family: Family) -> bool:
-    """Whether some draw is differentiable in params; if none is, log q is the sum of its score log-probabilities.
-
-    Traces ``sample`` once with tangents and looks which of them are known to be zero.
-    """
-    found: list[bool] = []
-
-    @jax.custom_jvp
-    def probe(leaf: jax.Array) -> jax.Array:
-        return leaf
-
-    def look(primals: tuple[jax.Array], tangents: tuple[Any]) -> tuple[jax.Array, jax.Array]:
-        found.append(not isinstance(tangents[0], SymbolicZero))
-        return primals[0], jnp.zeros_like(primals[0])
-
-    probe.defjvp(look, symbolic_zeros=True)
-
-    def draw(params: Params, key: Key) -> list[jax.Array]:
-        leaves = jax.tree.leaves(family.sample(params, key))
-        return [probe(leaf) for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
-
-    def tangent(leaf: jax.Array) -> Any:
-        is_number = jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
-        return jnp.ones_like(leaf) if is_number else np.zeros(jnp.shape(leaf), jax.dtypes.float0)
-
-    def differentiate(params: Params, key: Key) -> Any:
-        return jax.jvp(lambda params: draw(params, key), (params,), (jax.tree.map(tangent, params),))
-
-    jax.eval_shape(differentiate, params, key)
-    return any(found)
 
 
 def _makes_integers(program: Any, is_tainted: list[bool]) -> bool:

@@ -46,7 +46,7 @@ def reward_to_go(step_log_joint: Callable[[Latent], jax.Array]) -> Estimator:
         del log_joint
         traits = validity.check("reward_to_go", params, key, family, bound, num_samples)
 
-        leave_out = monte_carlo.scores_left_out(params, key, family)
+        leave_out = monte_carlo.scores_left_out(params, family)
 
         def weigh(key: Key) -> tuple[jax.Array, jax.Array, jax.Array]:
             latent, log_q = family.sample_and_log_prob(params, key)
@@ -95,7 +95,7 @@ def rao_blackwellised(local_log_joint: Callable[[Latent], jax.Array]) -> Estimat
     ) -> jax.Array:
         traits = validity.check("rao_blackwellised", params, key, family, bound, num_samples)
 
-        leave_out = monte_carlo.scores_left_out(params, key, family)
+        leave_out = monte_carlo.scores_left_out(params, family)
 
         def weigh(key: Key) -> tuple[jax.Array, jax.Array, jax.Array]:
             latent, log_q = family.sample_and_log_prob(params, key)

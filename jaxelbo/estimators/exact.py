@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxelbo import checks, custom_gradients, finite, monte_carlo, tracing, validity
+from jaxelbo import checks, custom_gradients, finite, monte_carlo, validity
 from jaxelbo.types import Bound, Estimator, Family, Key, LogJoint, Params, PyTree
 
 LIMIT = 2**16
@@ -79,7 +79,7 @@ def enumeration_up_to(limit: int) -> Estimator:
         validity.check("enumeration", params, key, family, bound, num_samples)
         _check_size(family, limit, "raise it with estimators.enumeration_up_to, or use estimators.leave_one_out.")
 
-        is_exact = not tracing.draws_carry_gradient(params, key, family)
+        is_exact = monte_carlo.is_finite(params, family)
 
         def expectation(key: Key) -> jax.Array:
             latents, log_probs = family.configurations(params, key)
