@@ -52,6 +52,7 @@ def test_runtime_packages_alone_and_nothing_private():
         "contextlib",
         "dataclasses",
         "functools",
+        "inspect",
         "itertools",
         "math",
         "operator",
