@@ -18,7 +18,7 @@ test: $(DEV)
 test-fast: $(DEV)
 	$(BIN)/python -m pytest -m "not slow and not matrix" $(ARGS)
 
-# The whole matrix of estimators, bounds and families too; its last output is tests/matrix_output.txt.
+# The whole matrix of estimators, bounds and families too.
 test-all: $(DEV)
 	$(BIN)/python -m pytest -m "" $(ARGS)
 
