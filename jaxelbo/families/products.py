@@ -187,6 +187,7 @@ def joint(families: Any) -> Family:
         return tuple(structure.unflatten(latents) for latents in zip(*pairs, strict=True))
 
     finite_members = [member for member in members if member.configurations]
+    can_list = bool(finite_members) and all(map(_is_exact_or_drawn, members))
     return Family(
         name="joint(" + ", ".join(f"{path}: {member.name}" for path, member in zip(paths, members, strict=True)) + ")",
         init=init,
@@ -195,10 +196,8 @@ def joint(families: Any) -> Family:
         sample_and_log_prob=sample_and_log_prob,
         score_log_probs=score_log_probs,
         entropy=_if(all(m.entropy for m in members), lambda params: sum(each(lambda m, p: m.entropy(p), params))),
-        configurations=_if(finite_members and all(map(_is_exact_or_drawn, members)), configurations),
-        num_configurations=math.prod(m.num_configurations for m in finite_members)
-        if finite_members and all(map(_is_exact_or_drawn, members))
-        else 0,
+        configurations=_if(can_list, configurations),
+        num_configurations=math.prod(m.num_configurations for m in finite_members) if can_list else 0,
         relax=_if(any(m.relax for m in members) and all(m.relax or is_reparameterised(m) for m in members), relax),
         location_and_scale=_if(all(m.location_and_scale for m in members), location_and_scale),
         distribution=_if(
