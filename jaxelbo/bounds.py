@@ -93,7 +93,8 @@ def renyi(log_weights: jax.Array, alpha: jax.Array | float) -> jax.Array:
     [0.5493, 0.6238, 0.6931, 0.8047]
     """
     _check_log_weights(log_weights)
-    order = 1 - _check_order(alpha, "alpha", log_weights.dtype)
+    checks.check_real(alpha, "alpha")
+    order = 1 - jnp.asarray(alpha, log_weights.dtype)
     # log E[w^t] / t is a mean of log-weights plus t/2 of their variance plus ...: three forms of one smooth function,
     # each where it keeps its digits. `spread` is how far the exponents t log w reach.
     finite = jnp.all(jnp.isfinite(log_weights))
@@ -135,7 +136,8 @@ def chi(log_weights: jax.Array, n: jax.Array | float) -> jax.Array:
     0.8047
     """
     _check_log_weights(log_weights)
-    return renyi(log_weights, 1 - _check_order(n, "n", log_weights.dtype))
+    checks.check_real(n, "n")
+    return renyi(log_weights, 1 - jnp.asarray(n, log_weights.dtype))
 
 
 def thermodynamic_left(log_weights: jax.Array, betas: jax.Array) -> jax.Array:
@@ -256,16 +258,6 @@ def _cumulants(deviation: jax.Array, order: jax.Array) -> jax.Array:
     """The function log E[exp(t d)] / t for d of mean 0, by three cumulants; what is left out is of order t^4."""
     second, third, fourth = (jnp.mean(deviation**power) for power in (2, 3, 4))
     return order * (second / 2 + order * (third / 6 + order * (fourth - 3 * second**2) / 24))
-
-
-def _check_order(value: jax.Array | float, name: str, dtype: jax.typing.DTypeLike) -> jax.Array:
-    if not isinstance(value, int | float) and not hasattr(value, "dtype"):
-        raise TypeError(f"{name} must be a real number, got {checks.describe(value)}.")
-    if jnp.shape(value) != ():
-        raise ValueError(f"{name} must be a scalar, got shape {jnp.shape(value)}; vmap over it.")
-    if jnp.issubdtype(jnp.result_type(value), jnp.complexfloating):
-        raise TypeError(f"{name} must be a real number, got {checks.describe(value)}.")
-    return jnp.asarray(value, dtype)
 
 
 def _check_log_weights(log_weights: jax.Array) -> None:

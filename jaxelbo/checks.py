@@ -70,12 +70,10 @@ def check_scalar(value: Any, name: str) -> jax.Array:
 
 def check_real(value: Any, name: str) -> None:
     """Requires a real scalar: a Python number, or an array of shape ()."""
-    if not _is_array_like(value):
-        raise TypeError(f"{name} must be a number, got {describe(value)}.")
+    if not _is_array_like(value) or jnp.issubdtype(jnp.result_type(value), jnp.complexfloating):
+        raise TypeError(f"{name} must be a real number, got {describe(value)}.")
     if jnp.shape(value) != ():
         raise ValueError(f"{name} must be a scalar, got shape {jnp.shape(value)}; vmap over it.")
-    if jnp.issubdtype(jnp.result_type(value), jnp.complexfloating):
-        raise TypeError(f"{name} must be a real number, got {describe(value)}.")
 
 
 def check_callable(function: Any, name: str) -> None:

@@ -27,6 +27,14 @@ def evaluate(log_joint: LogJoint, latent: Latent, dtype: jax.typing.DTypeLike) -
     return checks.check_scalar(log_joint(latent), "log_joint").astype(dtype)
 
 
+def draw_and_scores(params: Params, key: Key, family: Family) -> tuple[Latent, jax.Array, jax.Array]:
+    """A draw, its log-probability and its score log-probabilities ``[P]``, in one pass where the family has one."""
+    if family.sample_and_scores is not None:
+        return family.sample_and_scores(params, key)
+    latent, log_q = family.sample_and_log_prob(params, key)
+    return latent, log_q, family.score_log_probs(params, latent)
+
+
 def log_weights_of_draws(params: Params, key: Key, log_joint: LogJoint, family: Family, num_samples: int) -> jax.Array:
     """The differences log p(x, z) - log q(z) at S draws, ``[S]``, differentiated through reparameterised draws."""
 
@@ -48,8 +56,7 @@ def weights_and_scores(
     leave_out = scores_left_out(params, family) if bound is bounds.mean else lambda log_q, scores: log_q
 
     def weigh(key: Key) -> tuple[jax.Array, jax.Array]:
-        latent, log_q = family.sample_and_log_prob(params, key)
-        scores = family.score_log_probs(params, latent)
+        latent, log_q, scores = draw_and_scores(params, key, family)
         return evaluate(log_joint, latent, log_q.dtype) - leave_out(log_q, scores), scores
 
     log_weights, scores = over_samples(weigh, key, num_samples)

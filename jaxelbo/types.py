@@ -37,6 +37,8 @@ class Family(NamedTuple):
       sample_and_log_prob: ``(params, key) -> (latent, scalar)``, equal to the two above; no linear solve.
       score_log_probs: ``(params, latent) -> [P]``, one entry a part whose draw carries no gradient; P = 0 if none.
       entropy: ``(params) -> scalar``, in nats.
+      sample_and_scores: ``(params, key) -> (latent, log q(latent), [P])``, the last as ``score_log_probs``, for families
+        that have all three in one pass and would make two otherwise.
       configurations: ``(params, key) -> (latents [M, ...], log_probs [M])``, all values of the finite parts, with one
         draw of the rest beside each; the log-probabilities are those of the finite parts.
       num_configurations: M, static; 0 where ``configurations`` is ``None``.
@@ -56,6 +58,7 @@ class Family(NamedTuple):
     sample_and_log_prob: Callable[[Params, Key], tuple[Latent, jax.Array]]
     score_log_probs: Callable[[Params, Latent], jax.Array]
     entropy: Callable[[Params], jax.Array] | None = None
+    sample_and_scores: Callable[[Params, Key], tuple[Latent, jax.Array, jax.Array]] | None = None
     configurations: Callable[[Params, Key], tuple[Latent, jax.Array]] | None = None
     num_configurations: int = 0
     relax: Callable[..., tuple[Latent, Latent, Latent]] | None = None

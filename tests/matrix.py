@@ -77,7 +77,7 @@ class Problem(NamedTuple):
             latent = sample(params, atom)
             return latent, family.log_prob(params, latent)
 
-        fixed = family._replace(sample=sample, sample_and_log_prob=sample_and_log_prob)
+        fixed = family._replace(sample=sample, sample_and_log_prob=sample_and_log_prob, sample_and_scores=None)
         monkeypatch.setattr(monte_carlo, "over_samples", lambda f, atoms, size, *rest: jax.vmap(f)(atoms, *rest))
 
         def mean(params, theta):

@@ -1,5 +1,7 @@
 """Families with discrete parts: normalised, drawn as their density says, relaxed as documented, refused by name."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from scipy import stats
 
 import jaxelbo
-from jaxelbo import families, finite
+from jaxelbo import families, finite, monte_carlo
 from tests import matrix, oracles
 
 KEY = jax.random.key(0)
@@ -66,6 +68,36 @@ def test_a_draw_knows_its_log_density(name, dtype):
     assert log_q.dtype == family.log_prob(params, latent).dtype == dtype
     for leaf in jax.tree.leaves(latent):
         assert leaf.dtype in (dtype, jnp.int32)
+
+
+@pytest.mark.parametrize("name", ["sequential", "sequential of numbers"])
+@pytest.mark.parametrize("wrap", [lambda family: family, families.detached], ids=["", "detached"])
+def test_one_pass_is_two(name, wrap):
+    """A family's draw with its scores in one pass: the values and gradients of the separate functions."""
+    with jax.enable_x64(True):
+        family = wrap(make(name))
+        params = oracles.random_params(family, 1)
+
+        def separate(params, key):
+            latent, log_q = family.sample_and_log_prob(params, key)
+            return latent, log_q, family.score_log_probs(params, latent)
+
+        def together(params, key):
+            return monte_carlo.draw_and_scores(params, key, family)
+
+        @functools.partial(matrix.quick_jit, static_argnums=0)
+        def draw_and_slopes(function, params):
+            def total(params):
+                latent, log_q, scores = draw = function(params, KEY)
+                numbers = [jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(latent)]
+                return sum(numbers) + 1.3 * log_q + scores @ jnp.arange(1.0, scores.size + 1), draw
+
+            return jax.value_and_grad(total, has_aux=True)(params)
+
+        ours, like = draw_and_slopes(together, params), draw_and_slopes(separate, params)
+        assert (family.sample_and_scores is None) == family.name.startswith("detached")
+        for ours, like in zip(jax.tree.leaves(ours), jax.tree.leaves(like), strict=True):
+            np.testing.assert_allclose(ours, like, rtol=1e-10, atol=1e-12)
 
 
 @each_finite

@@ -239,7 +239,7 @@ def test_makers_and_stateful_ones_are_no_estimators(estimator):
 def test_bad_numbers(value):
     with pytest.raises(TypeError, match="a baseline must be an array or a number"):
         jaxelbo.elbo(BITS.init(KEY), KEY, total, BITS, num_samples=2, estimator=estimators.with_baseline(value))
-    with pytest.raises(TypeError, match="temperature must be a number"):
+    with pytest.raises(TypeError, match="temperature must be a real number"):
         estimators.rebar(value)
 
 

@@ -49,8 +49,7 @@ def reward_to_go(step_log_joint: Callable[[Latent], jax.Array]) -> Estimator:
         leave_out = monte_carlo.scores_left_out(params, family)
 
         def weigh(key: Key) -> tuple[jax.Array, jax.Array, jax.Array]:
-            latent, log_q = family.sample_and_log_prob(params, key)
-            scores = family.score_log_probs(params, latent)
+            latent, log_q, scores = monte_carlo.draw_and_scores(params, key, family)
             terms = _check_terms(step_log_joint(latent), traits.num_scores, "step_log_joint").astype(log_q.dtype)
             rewards, density = jax.lax.stop_gradient((terms - scores, log_q - jnp.sum(scores)))
             # What is reparameterised may depend on any step before it, so every step answers for all of its density.
@@ -98,8 +97,7 @@ def rao_blackwellised(local_log_joint: Callable[[Latent], jax.Array]) -> Estimat
         leave_out = monte_carlo.scores_left_out(params, family)
 
         def weigh(key: Key) -> tuple[jax.Array, jax.Array, jax.Array]:
-            latent, log_q = family.sample_and_log_prob(params, key)
-            scores = family.score_log_probs(params, latent)
+            latent, log_q, scores = monte_carlo.draw_and_scores(params, key, family)
             local = _check_terms(local_log_joint(latent), traits.num_scores, "local_log_joint").astype(log_q.dtype)
             log_weight = monte_carlo.evaluate(log_joint, latent, log_q.dtype) - leave_out(log_q, scores)
             return log_weight, scores, jax.lax.stop_gradient(local - scores)

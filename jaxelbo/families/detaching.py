@@ -55,6 +55,7 @@ def detached(family: Family) -> Family:
         sample=sample,
         sample_and_log_prob=sample_and_log_prob,
         score_log_probs=score_log_probs,
+        sample_and_scores=None,
         configurations=None,
         num_configurations=0,
         relax=None,

@@ -89,18 +89,24 @@ def sequential(
         return sample_and_log_prob(params, key)[0]
 
     def sample_and_log_prob(params: Params, key: Key) -> tuple[Latent, jax.Array]:
+        return sample_and_scores(params, key)[:2]
+
+    def sample_and_scores(params: Params, key: Key) -> tuple[Latent, jax.Array, jax.Array]:
         def step(step_params: Params, key: Key) -> Any:
             latent, log_prob = step_family.sample_and_log_prob(step_params, key)
-            return latent, (latent, log_prob)
+            return latent, (latent, log_prob, step_family.score_log_probs(step_params, latent))
 
-        latents, log_probs = run(params, step, jax.random.split(key, num_steps))
-        return latents, jnp.sum(log_probs)
+        latents, log_probs, scores = run(params, step, jax.random.split(key, num_steps))
+        return latents, jnp.sum(log_probs), by_step(scores)
 
     def log_prob(params: Params, latent: Latent) -> jax.Array:
         return jnp.sum(run(params, lambda p, z: (z, step_family.log_prob(p, z)), latent))
 
     def score_log_probs(params: Params, latent: Latent) -> jax.Array:
-        scores = run(params, lambda p, z: (z, step_family.score_log_probs(p, z)), latent)  # [T, P of a step]
+        return by_step(run(params, lambda p, z: (z, step_family.score_log_probs(p, z)), latent))
+
+    def by_step(scores: jax.Array) -> jax.Array:
+        """One entry a step from ``[T, P of a step]``, or none."""
         return jnp.sum(scores, axis=1) if scores.shape[1] else jnp.ravel(scores)
 
     def init(key: Key, start: Latent | None = None) -> Params:
@@ -130,6 +136,7 @@ def sequential(
         log_prob=log_prob,
         sample_and_log_prob=sample_and_log_prob,
         score_log_probs=score_log_probs,
+        sample_and_scores=sample_and_scores,
         configurations=configurations if step_family.configurations else None,
         num_configurations=step_family.num_configurations**num_steps if step_family.configurations else 0,
     )
