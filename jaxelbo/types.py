@@ -37,7 +37,7 @@ class Family(NamedTuple):
       sample_and_log_prob: ``(params, key) -> (latent, scalar)``, equal to the two above; no linear solve.
       score_log_probs: ``(params, latent) -> [P]``, one entry a part whose draw carries no gradient; P = 0 if none.
       entropy: ``(params) -> scalar``, in nats.
-      sample_and_scores: ``(params, key) -> (latent, log q(latent), [P])``, the last as ``score_log_probs``, for families
+      sample_and_scores: ``(params, key) -> (latent, log q(latent), [P])``, the last ``score_log_probs``; for families
         that have all three in one pass and would make two otherwise.
       configurations: ``(params, key) -> (latents [M, ...], log_probs [M])``, all values of the finite parts, with one
         draw of the rest beside each; the log-probabilities are those of the finite parts.

@@ -94,9 +94,9 @@ def test_one_pass_is_two(name, wrap):
 
             return jax.value_and_grad(total, has_aux=True)(params)
 
-        ours, like = draw_and_slopes(together, params), draw_and_slopes(separate, params)
+        one_pass, two_passes = draw_and_slopes(together, params), draw_and_slopes(separate, params)
         assert (family.sample_and_scores is None) == family.name.startswith("detached")
-        for ours, like in zip(jax.tree.leaves(ours), jax.tree.leaves(like), strict=True):
+        for ours, like in zip(jax.tree.leaves(one_pass), jax.tree.leaves(two_passes), strict=True):
             np.testing.assert_allclose(ours, like, rtol=1e-10, atol=1e-12)
 
 
