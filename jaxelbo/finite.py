@@ -133,4 +133,15 @@ def relaxed_one_hot(
 def expectation(log_probs: jax.Array, values: jax.Array) -> jax.Array:
     """The sum of exp(log_probs) times values, ``[M]`` each; what has probability zero adds nothing."""
     probabilities = jnp.exp(log_probs)
-    return jnp.sum(probabilities * jnp.where(probabilities == 0, 0, values))
+    return jnp.sum(probabilities * _zero_where_impossible(values, jax.lax.stop_gradient(probabilities)))
+
+
+@jax.custom_jvp
+def _zero_where_impossible(values: jax.Array, probabilities: jax.Array) -> jax.Array:
+    return jnp.where(probabilities == 0, 0, values)
+
+
+@_zero_where_impossible.defjvp
+def _of_values_alone(arguments: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+    # What comes back is multiplied by the probability, and so is zero there already.
+    return _zero_where_impossible(*arguments), tangents[0]
