@@ -4,6 +4,7 @@ Floor 0. Everything here reads shapes, dtypes and tree structure, never values, 
 """
 
 import inspect
+import math
 import operator
 from typing import Any
 
@@ -70,10 +71,25 @@ def check_scalar(value: Any, name: str) -> jax.Array:
 
 def check_real(value: Any, name: str) -> None:
     """Requires a real scalar: a Python number, or an array of shape ()."""
-    if not _is_array_like(value) or jnp.issubdtype(jnp.result_type(value), jnp.complexfloating):
+    if not _is_real(value):
         raise TypeError(f"{name} must be a real number, got {describe(value)}.")
     if jnp.shape(value) != ():
         raise ValueError(f"{name} must be a scalar, got shape {jnp.shape(value)}; vmap over it.")
+
+
+def check_real_array(value: Any, name: str) -> None:
+    """Requires real numbers of any shape."""
+    if not _is_real(value):
+        raise TypeError(f"{name} must be an array or a number, got {describe(value)}.")
+
+
+def check_floating(array: Any, name: str, axes: tuple[str, ...]) -> None:
+    """Requires a floating-point array with these axes; a last axis "..." stands for any more."""
+    shape = "[" + ", ".join(axes) + "]"
+    if not hasattr(array, "ndim") or not _is_array_like(array) or not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"{name} {shape} must be a floating-point array, got {describe(array)}.")
+    if array.ndim < len(axes) - 1 if axes[-1] == "..." else array.ndim != len(axes):
+        raise ValueError(f"{name} must have shape {shape}, got {array.shape}; vmap over other axes.")
 
 
 def check_callable(function: Any, name: str) -> None:
@@ -94,6 +110,28 @@ def check_estimator(estimator: Any) -> None:
             "with its options first, as in estimators.rebar(); one with a state is called by itself and returns "
             "(value, state)."
         ) from None
+
+
+def check_bound(bound: Any) -> None:
+    """Requires a function of log-weights alone."""
+    check_callable(bound, "bound")
+    try:
+        inspect.signature(bound).bind("log_weights")
+    except TypeError:
+        name = getattr(bound, "__name__", describe(bound))
+        raise TypeError(
+            f"bound must take log_weights alone, which {name} does not: give it its other arguments first, as in "
+            "functools.partial(bounds.renyi, alpha=0.5)."
+        ) from None
+    except ValueError:  # a function whose signature cannot be read
+        pass
+
+
+def check_no_shared_leaves(own: PyTree, params: Params, name: str, loss: str) -> None:
+    """Requires that nothing which is differentiated stands in both trees."""
+    leaves = {id(leaf) for leaf in jax.tree.leaves(params) if isinstance(leaf, jax.core.Tracer)}
+    if any(id(leaf) in leaves for leaf in jax.tree.leaves(own)):
+        raise ValueError(f"{name} must not share leaves with params: {loss} would train the policy.")
 
 
 def check_static(function: Any, name: str) -> None:
@@ -139,6 +177,13 @@ def check_like(tree: PyTree, expected: PyTree, name: str, owner: str) -> None:
             raise TypeError(f"{path} must have dtype {like.dtype} for {owner}, got {canonical_dtype(leaf)}.")
 
 
+def check_leading_axis(tree: PyTree, size: int, name: str, axis: str) -> None:
+    """Requires leaves ``[size, ...]``."""
+    for path, leaf in zip(leaf_names(tree, name), jax.tree.leaves(tree), strict=True):
+        if jnp.shape(leaf)[:1] != (size,):
+            raise ValueError(f"{path} must have a leading axis of {size} {axis}, got shape {jnp.shape(leaf)}.")
+
+
 def check_float_leaves(tree: PyTree, name: str) -> None:
     """Requires at least one leaf, and floating-point numbers in all of them."""
     if not jax.tree.leaves(tree):
@@ -157,6 +202,11 @@ def check_arrays(tree: PyTree, name: str) -> None:
             raise TypeError(f"{path} must be an array or a number, got {describe(leaf)}.")
 
 
+def format_count(count: int) -> str:
+    """A whole number in words of bearable length."""
+    return f"{count:,}" if count < 10**15 else f"about 10^{int(count.bit_length() * math.log10(2))}"
+
+
 def canonical_dtype(leaf: Any) -> jnp.dtype:
     """The dtype that jax gives this leaf: float32 for Python's and NumPy's floats unless 64-bit types are on."""
     dtype = leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
@@ -169,6 +219,12 @@ def describe(value: Any) -> str:
         return f"an array of dtype {value.dtype} and shape {tuple(value.shape)}"
     text = repr(value)
     return f"{type(value).__name__} {text}" if len(text) <= 40 and text != str(type(value)) else type(value).__name__
+
+
+def _is_real(value: Any) -> bool:
+    return _is_array_like(value) and any(
+        jnp.issubdtype(jnp.result_type(value), kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)
+    )
 
 
 def _is_array_like(value: Any) -> bool:

@@ -1,12 +1,33 @@
-"""Values with another gradient than their own: added to, or scaled.
+"""Values with another gradient than their own: added to, scaled, or without what a function closes over.
 
 Floor 1. Custom derivatives rather than sums with stopped copies: values stay as they are, bit for bit, even where a
 surrogate is infinite, and nothing is computed for them.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 
 from jaxelbo.types import PyTree
+
+
+def hold_closure(function: Callable[..., PyTree], *arguments: Any) -> PyTree:
+    """``function(*arguments)``, with no gradient to what the function closes over; to the arguments as ever.
+
+    Args:
+      function: traced once.
+      arguments: pytrees of arrays.
+
+    Returns:
+      What the function returns.
+
+    >>> import jax
+    >>> jax.grad(lambda w: hold_closure(lambda x: w * x, w))(3.0)
+    Array(3., dtype=float32, weak_type=True)
+    """
+    converted, closed_over = jax.closure_convert(function, *arguments)
+    return converted(*arguments, *jax.lax.stop_gradient(closed_over))
 
 
 @jax.custom_jvp

@@ -77,7 +77,16 @@ def _between(q: NamedTuple, p: NamedTuple) -> jax.Array | None:
         copies = jax.vmap(_between)(q.part, p.part)
         return None if copies is None else jnp.sum(copies)
     closed_form = CLOSED_FORMS.get((type(q), type(p)))
-    return None if closed_form is None else closed_form(q, p)
+    if closed_form is None:
+        return None
+    if type(q) is type(p):  # two families may draw latents of one shape and yet differ, such as in their categories
+        for of_q, of_p in zip(q, p, strict=True):
+            if of_q.shape != of_p.shape:
+                raise ValueError(
+                    f"params_q and params_p must be of one support, got {type(q).__name__} distributions of shapes "
+                    f"{of_q.shape} and {of_p.shape}."
+                )
+    return closed_form(q, p)
 
 
 def k1(log_weights: jax.Array) -> jax.Array:
@@ -200,13 +209,19 @@ def kl_monte_carlo(
     return monte_carlo.estimate_of(terms)
 
 
-def check_pair(params_q: Params, params_p: Params, family_q: Family, family_p: Family) -> None:
+def check_pair(
+    params_q: Params,
+    params_p: Params,
+    family_q: Family,
+    family_p: Family,
+    names: tuple[str, str, str, str] = ("params_q", "params_p", "family_q", "family_p"),
+) -> None:
     """Requires params that fit, and families over the same latent."""
-    checks.check_params(params_q, family_q, "params_q", "family_q")
-    checks.check_params(params_p, family_p, "params_p", "family_p")
+    checks.check_params(params_q, family_q, names[0], names[2])
+    checks.check_params(params_p, family_p, names[1], names[3])
 
     def draw(family: Family) -> Latent:
         return family.sample(family.init(jax.random.key(0)), jax.random.key(0))
 
     expected = jax.eval_shape(lambda: draw(family_p))
-    jax.eval_shape(lambda: checks.check_like(draw(family_q), expected, "the latent of family_q", "family_p"))
+    jax.eval_shape(lambda: checks.check_like(draw(family_q), expected, f"the latent of {names[2]}", names[3]))

@@ -1,7 +1,8 @@
 """f-divergences by generator, between normalised distributions and to the posterior.
 
-Floor 3. A generator takes log(p / q), not p / q, so that nothing overflows; any elementwise function with f(1) = 0
-that is convex in p / q will do. `divergences.k1` and `divergences.k3` are generators of KL(q || p) too.
+Floor 3. A generator takes log(p / q), not p / q, whose digits it keeps near 1, and may be asked at ``-inf``, where p is
+zero; any elementwise function with f(1) = 0 that is convex in p / q will do. `divergences.k1` and `divergences.k3` are
+generators of KL(q || p) too.
 """
 
 from collections.abc import Callable
@@ -107,15 +108,34 @@ def f_divergence_self_normalised(log_weights: jax.Array, generator: Callable[[ja
 def forward_kl(log_ratios: jax.Array) -> jax.Array:
     """The generator (p/q) log(p/q), of KL(p || q) by draws of q.
 
+    Args:
+      log_ratios: log(p / q) at draws of q, any shape; ``-inf`` where p is zero.
+
+    Returns:
+      f(p / q), of the same shape, to be averaged.
+
+    References:
+      Kullback, Leibler (1951), *On Information and Sufficiency*.
+
     >>> import jax.numpy as jnp
     >>> float(forward_kl(jnp.zeros(())))
     0.0
     """
-    return jnp.exp(log_ratios) * log_ratios
+    ratios = jnp.exp(log_ratios)
+    return ratios * jnp.where(ratios == 0, 0, log_ratios)
 
 
 def squared_hellinger(log_ratios: jax.Array) -> jax.Array:
     """The generator (sqrt(p/q) - 1)^2 / 2, of the squared Hellinger distance, between 0 and 1.
+
+    Args:
+      log_ratios: log(p / q) at draws of q, any shape; ``-inf`` where p is zero.
+
+    Returns:
+      f(p / q), of the same shape, to be averaged.
+
+    References:
+      Liese, Vajda (2006), *On Divergences and Informations in Statistics and Information Theory*.
 
     >>> import jax.numpy as jnp
     >>> float(squared_hellinger(jnp.zeros(())))
@@ -127,6 +147,15 @@ def squared_hellinger(log_ratios: jax.Array) -> jax.Array:
 def pearson(log_ratios: jax.Array) -> jax.Array:
     """The generator (p/q - 1)^2, of the chi-squared divergence of p from q.
 
+    Args:
+      log_ratios: log(p / q) at draws of q, any shape; ``-inf`` where p is zero.
+
+    Returns:
+      f(p / q), of the same shape, to be averaged.
+
+    References:
+      Liese, Vajda (2006), *On Divergences and Informations in Statistics and Information Theory*.
+
     >>> import jax.numpy as jnp
     >>> float(pearson(jnp.zeros(())))
     0.0
@@ -137,13 +166,23 @@ def pearson(log_ratios: jax.Array) -> jax.Array:
 def jensen_shannon(log_ratios: jax.Array) -> jax.Array:
     """The generator of the Jensen-Shannon divergence, half KL(q || m) plus half KL(p || m) to the mixture m of halves.
 
+    Args:
+      log_ratios: log(p / q) at draws of q, any shape; ``-inf`` where p is zero.
+
+    Returns:
+      f(p / q), of the same shape, to be averaged.
+
+    References:
+      Lin (1991), *Divergence Measures Based on the Shannon Entropy*.
+
     >>> import jax.numpy as jnp
     >>> float(jensen_shannon(jnp.zeros(())))
     0.0
     """
-    ratio = jnp.exp(log_ratios)
-    log_mixture = jax.nn.softplus(log_ratios) - jnp.log(jnp.asarray(2, log_ratios.dtype))
-    return 0.5 * (ratio * (log_ratios - log_mixture) - log_mixture)
+    ratios, log_2 = jnp.exp(log_ratios), jnp.log(jnp.asarray(2, jnp.result_type(log_ratios)))
+    # log(p / m) is log 2 less softplus of -log(p / q), small where the ratio is large, so its product is near 1.
+    of_p = ratios * jnp.where(ratios == 0, 0, log_2 - jax.nn.softplus(-log_ratios))
+    return 0.5 * (of_p + log_2 - jax.nn.softplus(log_ratios))
 
 
 def _generated(generator: Callable[[jax.Array], jax.Array], log_ratios: jax.Array) -> jax.Array:

@@ -11,27 +11,33 @@ import jax.numpy as jnp
 
 from jaxelbo.types import Key
 
+MAX_CONFIGURATIONS = 2**16
+"""How many configurations are listed at most, where nobody says otherwise."""
+
+MAX_SET = 10
+"""How many draws without replacement are made at most; the work on their probabilities grows as 2^S."""
+
 
 class Bernoulli(NamedTuple):
-    """Independent zeros and ones: ``logits [D]``, the log-odds of one."""
+    """Independent zeros and ones: ``logits [D]``, the log-odds of one, finite."""
 
     logits: jax.Array
 
 
 class Categorical(NamedTuple):
-    """One category of K: unnormalised ``logits [K]``."""
+    """One category of K: unnormalised ``logits [K]``; ``-inf`` for what is never drawn, but not in relaxations."""
 
     logits: jax.Array
 
 
 class Product(NamedTuple):
-    """Independent distributions, one after the other."""
+    """Independent distributions, one after the other, finite or not."""
 
     parts: tuple[Any, ...]
 
 
 class Copies(NamedTuple):
-    """Independent distributions of one kind, whose arrays are stacked along a leading axis."""
+    """Independent distributions of one kind, finite or not, whose arrays are stacked along a leading axis."""
 
     part: Any
 

@@ -18,10 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxelbo import bounds, checks, estimators, finite, objectives
+from jaxelbo.estimators import decompositions
 from jaxelbo.types import Bound, Estimator, Family, Key, Latent, LogJoint, Params
-
-LIMIT = 2**16
-"""How many S-tuples `exact_many_sample_bound` lists at most."""
 
 
 def log_evidence(log_policy: jax.Array, log_likelihood: jax.Array) -> jax.Array:
@@ -143,15 +141,18 @@ def exact_many_sample_bound(
     """
     _check("log_q, log_policy and log_likelihood", log_q, log_policy, log_likelihood)
     num_samples = checks.check_count(num_samples, "num_samples")
+    checks.check_bound(bound)
     size = log_q.shape[0]
-    if size**num_samples > LIMIT:
+    if size**num_samples > finite.MAX_CONFIGURATIONS:
         raise ValueError(
-            f"num_samples = {num_samples} draws of {size} values make {size**num_samples:,} tuples, more than the "
-            f"limit of {LIMIT:,}; estimate the bound by draws with jaxelbo.lower_bound."
+            f"num_samples = {num_samples} draws of {size} values make {checks.format_count(size**num_samples)} tuples, "
+            f"more than the limit of {finite.MAX_CONFIGURATIONS:,}; estimate the bound by draws, with lower_bound."
         )
     tuples = np.array(list(itertools.product(range(size), repeat=num_samples)))
-    log_weights = log_policy + log_likelihood - log_q
-    values = jax.vmap(bound)(log_weights[tuples])
+    # What q never draws has no weight; it is set aside before the bound, whose derivative there would be none.
+    is_drawn = log_q > -jnp.inf
+    log_weights = jnp.where(is_drawn, log_policy + log_likelihood - jnp.where(is_drawn, log_q, 0), 0)
+    values = jax.vmap(lambda log_weights: checks.check_scalar(bound(log_weights), "bound"))(log_weights[tuples])
     return finite.expectation(jnp.sum(log_q[tuples], axis=1), values)
 
 
@@ -201,7 +202,7 @@ def policy_bound(
       family: the policy p(l), its draws discrete or not; detached where the likelihood is not differentiable in l.
       bound: log-weights ``[S]`` -> scalar.
       num_samples: S, static; at least 2 where parts carry no gradient, under the default estimator.
-      estimator: how the gradient is estimated, of `jaxelbo.estimators`.
+      estimator: how the gradient is estimated, of `jaxelbo.estimators` but for those that take a decomposition.
 
     Returns:
       Scalar, in nats.
@@ -221,6 +222,11 @@ def policy_bound(
     -2.0
     """
     checks.check_callable(log_likelihood, "log_likelihood")
+    if decompositions.has_terms(estimator):
+        raise ValueError(
+            "policy_bound cancels the policy's log-probability against log q, which an estimator with terms of its own "
+            "cannot know; use estimators.leave_one_out, or signals by step in jaxelbo.surrogates.weighted_scores."
+        )
 
     def log_joint(latent: Latent) -> jax.Array:
         log_policy = family.log_prob(params, latent)
@@ -241,8 +247,10 @@ def _check(names: str, *arrays: jax.Array) -> None:
         if not hasattr(array, "dtype"):
             raise TypeError(f"{names} must be arrays, got {checks.describe(array)}.")
     shapes = [jnp.shape(array) for array in arrays]
-    if len(shapes[0]) != 1 or any(shape != shapes[0] for shape in shapes):
-        raise ValueError(f"{names} must have one shape [M], got {', '.join(map(str, shapes))}; vmap over data.")
+    if len(shapes[0]) != 1 or shapes[0] == (0,) or any(shape != shapes[0] for shape in shapes):
+        raise ValueError(
+            f"{names} must have one shape [M], M at least 1, got {', '.join(map(str, shapes))}; vmap over data."
+        )
     for array in arrays:
         if not jnp.issubdtype(jnp.result_type(array), jnp.floating):
             raise TypeError(f"{names} must be floating-point, got {checks.describe(array)}.")

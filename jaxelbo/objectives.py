@@ -103,7 +103,7 @@ def lower_bound(
     True
     """
     num_samples = _check_arguments(params, key, log_joint, family, num_samples)
-    checks.check_callable(bound, "bound")
+    checks.check_bound(bound)
     checks.check_estimator(estimator)
     return checks.check_scalar(estimator(params, key, log_joint, family, bound, num_samples), "estimator")
 
@@ -151,7 +151,7 @@ def upper_bound(
     True
     """
     checks.check_count(num_samples, "num_samples", minimum=2)
-    checks.check_callable(bound, "bound")
+    checks.check_bound(bound)
     if _is_lower(bound):
         raise ValueError(
             f"bound must be an upper bound, got bounds.{getattr(bound, 'func', bound).__name__}, here none; use "

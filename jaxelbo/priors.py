@@ -66,7 +66,8 @@ def elbo_with_prior(
     >>> bool(result.history.loss[-1] < 1.0 < 50.0 < result.history.loss[0])
     True
     """
-    divergences.check_pair(params, prior_params, family, prior_family)
+    names = ("params", "prior_params", "family", "prior_family")
+    divergences.check_pair(params, prior_params, family, prior_family, names)
     checks.check_callable(log_likelihood, "log_likelihood")
     checks.check_key(key)
     num_samples = checks.check_count(num_samples, "num_samples")
@@ -86,7 +87,12 @@ def elbo_with_prior(
         def term(latent: Latent) -> jax.Array:
             return checks.check_scalar(log_likelihood(latent), "log_likelihood")
 
-    traits = validity.check("leave_one_out", params, key, family, bounds.mean, num_samples)
+    traits = validity.traits_of(params, key, family)
+    if not validity.is_reparameterised(traits) and num_samples < 2:
+        raise ValueError(
+            f"num_samples must be at least 2 for family {family.name}, whose draws carry no gradient in "
+            f"{traits.num_scores} parts: their signals are leave-one-out; got {num_samples}."
+        )
     terms, scores = monte_carlo.terms_and_scores(params, key, term, family, num_samples)
     value = jnp.mean(terms) - (kl_weight * kl).astype(terms.dtype)
     if validity.is_reparameterised(traits):

@@ -107,6 +107,9 @@ def weighted_scores(bound: Bound, log_weights: jax.Array, score_log_probs: jax.A
     Raises:
       TypeError, ValueError: as `score_function`; signals of a shape that does not fit.
 
+    References:
+      Schulman, Heess, Weber, Abbeel (2015), *Gradient Estimation Using Stochastic Computation Graphs*.
+
     >>> import jax, jax.numpy as jnp
     >>> from jaxelbo import bounds
     >>> value = lambda score: weighted_scores(bounds.mean, jnp.ones(1) - score, score[None, :], jnp.array([[2.0]]))
@@ -114,9 +117,7 @@ def weighted_scores(bound: Bound, log_weights: jax.Array, score_log_probs: jax.A
     2.0
     """
     _check_arrays(log_weights, score_log_probs)
-    expected = score_log_probs.shape
-    if jnp.shape(signals) not in (expected, (expected[0], 1)):
-        raise ValueError(f"signals must have shape {expected} or {(expected[0], 1)}, got {jnp.shape(signals)}.")
+    checks.check_bound(bound)
     if bound is bounds.mean:
         scores = jnp.sum(score_log_probs, axis=1)
         log_weights = log_weights + (scores - jax.lax.stop_gradient(scores))
@@ -134,10 +135,21 @@ def add_scores(value: jax.Array, score_log_probs: jax.Array, signals: jax.Array)
     Returns:
       Scalar.
 
+    Raises:
+      TypeError, ValueError: naming the argument, its shape or dtype.
+
+    References:
+      Williams (1992), *Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement Learning*.
+
     >>> import jax, jax.numpy as jnp
     >>> float(jax.grad(lambda score: add_scores(score[0, 0] ** 2, score, jnp.array([[2.0]])))(jnp.ones((1, 1)))[0, 0])
     4.0
     """
+    checks.check_scalar(value, "value")
+    checks.check_floating(score_log_probs, "score_log_probs", ("S", "P"))
+    expected = score_log_probs.shape
+    if jnp.shape(signals) not in (expected, (expected[0], 1)):
+        raise ValueError(f"signals must have shape {expected} or {(expected[0], 1)}, got {jnp.shape(signals)}.")
     return add_gradient(value, jnp.sum(jax.lax.stop_gradient(signals) * score_log_probs))
 
 
@@ -155,7 +167,7 @@ def learning_signals(bound: Bound, log_weights: jax.Array, predictions: jax.Arra
       ``[S]``, in nats.
 
     Raises:
-      ValueError: predictions of a shape that does not fit.
+      TypeError, ValueError: naming the argument; predictions of a shape that does not fit.
 
     References:
       Mnih, Rezende (2016), *Variational Inference for Monte Carlo Objectives*.
@@ -165,11 +177,11 @@ def learning_signals(bound: Bound, log_weights: jax.Array, predictions: jax.Arra
     >>> learning_signals(bounds.mean, jnp.array([3.0, 1.0]), mean_of_others(jnp.array([3.0, 1.0])))
     Array([ 1., -1.], dtype=float32)
     """
+    checks.check_bound(bound)
+    checks.check_floating(log_weights, "log_weights", ("S",))
     log_weights = jax.lax.stop_gradient(log_weights)
     size = log_weights.shape[0]
-    if predictions is None:
-        raise TypeError("a baseline must be an array or a number, got None.")
-    checks.check_arrays(predictions, "a baseline")
+    checks.check_real_array(predictions, "a baseline")
     if jnp.shape(predictions) not in ((), (size,)):
         raise ValueError(
             f"a baseline must be a scalar or have shape {(size,)}, one entry a sample, got {jnp.shape(predictions)}."
@@ -185,7 +197,8 @@ def mean_of_others(values: jax.Array) -> jax.Array:
     """For each of S values the mean of the other S - 1, along the first axis.
 
     Args:
-      values: ``[S, ...]``, S at least 2; may hold ``-inf``.
+      values: ``[S, ...]``, S at least 2. A value of ``-inf`` makes the mean of all the others ``-inf``: then a draw of
+        weight not zero owes the whole importance-weighted bound, and its signal is infinite, to itself.
 
     Returns:
       ``[S, ...]``; the gradient is stopped.
@@ -197,15 +210,14 @@ def mean_of_others(values: jax.Array) -> jax.Array:
     >>> mean_of_others(jnp.array([1.0, 2.0, 6.0]))
     Array([4. , 3.5, 1.5], dtype=float32)
     """
+    checks.check_floating(values, "values", ("S", "..."))
     values = jax.lax.stop_gradient(values)
     size = values.shape[0]
     if size < 2:
-        raise ValueError("a leave-one-out signal needs at least two samples, got one.")
-    # A value of -inf makes the mean of all the others -inf, and must not be subtracted from itself.
-    is_zero = jnp.isneginf(values)
-    numbers = jnp.where(is_zero, 0, values)
-    means = (jnp.sum(numbers, axis=0, keepdims=True) - numbers) / (size - 1)
-    return jnp.where(jnp.sum(is_zero, axis=0, keepdims=True) > is_zero, -jnp.inf, means)
+        raise ValueError(f"a leave-one-out signal needs at least two samples, got {size}.")
+    # A sum without me, rather than the whole less me: one value may be infinite, or swallow the digits of the others.
+    is_me = jnp.eye(size, dtype=bool).reshape(size, size, *[1] * (values.ndim - 1))
+    return jnp.sum(jnp.where(is_me, 0, values[None]), axis=1) / (size - 1)
 
 
 def regression(predictions: jax.Array, targets: jax.Array) -> jax.Array:
@@ -215,10 +227,13 @@ def regression(predictions: jax.Array, targets: jax.Array) -> jax.Array:
 
     Args:
       predictions: any shape, differentiable in the baseline's own parameters alone.
-      targets: the same shape, or one that broadcasts to it.
+      targets: any shape, if predictions are a scalar; otherwise theirs.
 
     Returns:
       Scalar, 0; its gradient is that of -mean((predictions - targets)^2) / 2.
+
+    Raises:
+      TypeError, ValueError: predictions or targets that are no numbers, or whose shapes do not fit.
 
     References:
       Mnih, Gregor (2014), *Neural Variational Inference and Learning in Belief Networks*.
@@ -227,6 +242,13 @@ def regression(predictions: jax.Array, targets: jax.Array) -> jax.Array:
     >>> float(jax.grad(lambda b: regression(b, jnp.asarray(3.0)))(1.0))
     2.0
     """
+    checks.check_real_array(predictions, "predictions")
+    checks.check_real_array(targets, "targets")
+    if jnp.shape(predictions) not in ((), jnp.shape(targets)):
+        raise ValueError(
+            f"predictions must be a scalar or have the shape of targets {jnp.shape(targets)}, got "
+            f"{jnp.shape(predictions)}."
+        )
     errors = predictions - jax.lax.stop_gradient(targets)
     return add_gradient(jnp.zeros((), errors.dtype), -0.5 * jnp.mean(errors**2))
 
@@ -244,6 +266,9 @@ def path_scales(bound: Bound, log_weights: jax.Array) -> jax.Array:
     Returns:
       ``[S]``; 0 where b_s is. No gradient flows through.
 
+    Raises:
+      TypeError, ValueError: naming the argument, its shape or dtype.
+
     References:
       Tucker, Lawson, Gu, Maddison (2019), *Doubly Reparameterized Gradient Estimators for Monte Carlo Objectives*.
 
@@ -252,6 +277,8 @@ def path_scales(bound: Bound, log_weights: jax.Array) -> jax.Array:
     >>> path_scales(bounds.importance_weighted, jnp.log(jnp.array([1.0, 3.0]))).round(4)
     Array([0.25, 0.75], dtype=float32)
     """
+    checks.check_bound(bound)
+    checks.check_floating(log_weights, "log_weights", ("S",))
     log_weights = jax.lax.stop_gradient(log_weights)
     if bound is bounds.mean:
         return jnp.ones_like(log_weights)
@@ -266,9 +293,8 @@ def path_scales(bound: Bound, log_weights: jax.Array) -> jax.Array:
 
 
 def _check_arrays(log_weights: jax.Array, score_log_probs: jax.Array) -> None:
-    for array, rank, name in ((log_weights, 1, "log_weights [S]"), (score_log_probs, 2, "score_log_probs [S, P]")):
-        if not hasattr(array, "dtype") or not jnp.issubdtype(array.dtype, jnp.floating) or array.ndim != rank:
-            raise ValueError(f"{name} must be a floating-point array of rank {rank}, got {checks.describe(array)}.")
+    checks.check_floating(log_weights, "log_weights", ("S",))
+    checks.check_floating(score_log_probs, "score_log_probs", ("S", "P"))
     if log_weights.shape[0] != score_log_probs.shape[0]:
         raise ValueError(
             f"score_log_probs must have a row for each of {log_weights.shape[0]} samples, got "

@@ -18,7 +18,7 @@ def check_no_integers(log_joint: LogJoint, draw: Callable[[], Latent]) -> None:
     Traces ``log_joint`` once, at the shapes of what ``draw`` returns; evaluates nothing.
     """
     program = jax.make_jaxpr(log_joint)(jax.eval_shape(draw)).jaxpr
-    if _makes_integers(program, [True] * len(program.invars)):
+    if _walk(program, [True] * len(program.invars))[0]:
         raise TypeError(
             "log_joint turns the relaxed latent into integers (an index, argmax, astype(int), ...), through which no "
             "gradient flows; write it as arithmetic in the latent, such as latent @ table, or use "
@@ -26,26 +26,57 @@ def check_no_integers(log_joint: LogJoint, draw: Callable[[], Latent]) -> None:
         )
 
 
-def _makes_integers(program: Any, is_tainted: list[bool]) -> bool:
-    """Whether some operation makes integers from the marked inputs; ``program`` is a jaxpr."""
-    tainted = {variable for variable, mark in zip(program.invars, is_tainted, strict=True) if mark}
+def _walk(program: Any, marks: list[bool]) -> tuple[bool, list[bool]]:
+    """Whether some operation makes integers from the marked inputs of a jaxpr, and which outputs depend on them."""
+    marked = {variable for variable, mark in zip(program.invars, marks, strict=True) if mark}
+
+    def is_marked(variable: Any) -> bool:
+        return not hasattr(variable, "val") and variable in marked
+
     for operation in program.eqns:
-        marks = [not hasattr(variable, "val") and variable in tainted for variable in operation.invars]
-        if not any(marks):
+        inputs = [is_marked(variable) for variable in operation.invars]
+        if not any(inputs):
             continue
-        inner = list(_programs(operation.params))
-        if any(_makes_integers(part, _marks_inside(part, marks, operation.primitive.name)) for part in inner):
-            return True
-        if not inner and any(jnp.issubdtype(out.aval.dtype, jnp.integer) for out in operation.outvars):
-            return True
-        tainted.update(operation.outvars)
-    return False
+        found, outputs = _through(operation, inputs)
+        if found:
+            return True, outputs
+        marked.update(variable for variable, mark in zip(operation.outvars, outputs, strict=True) if mark)
+    return False, [is_marked(variable) for variable in program.outvars]
 
 
-def _marks_inside(program: Any, marks: list[bool], name: str) -> list[bool]:
-    """Marks of an inner program's inputs, which are the last of the operation's; loops feed theirs back."""
-    size = len(program.invars)
-    return [True] * size if name in ("scan", "while") or size > len(marks) else marks[len(marks) - size :]
+def _through(operation: Any, inputs: list[bool]) -> tuple[bool, list[bool]]:
+    """As `_walk`, for one operation of a program."""
+    name, params = operation.primitive.name, operation.params
+    if name == "scan":
+        fixed = params["num_consts"]
+        return _loop(params["jaxpr"].jaxpr, inputs[:fixed], inputs[fixed:], params["num_carry"])
+    if name == "while":
+        of_condition, of_body = params["cond_nconsts"], params["body_nconsts"]
+        condition, body = params["cond_jaxpr"].jaxpr, params["body_jaxpr"].jaxpr
+        carry = inputs[of_condition + of_body :]
+        found, carry = _loop(body, inputs[of_condition : of_condition + of_body], carry, len(carry))
+        return found or _walk(condition, inputs[:of_condition] + carry)[0], carry
+    is_integer = [jnp.issubdtype(out.aval.dtype, jnp.integer) for out in operation.outvars]
+    inner = list(_programs(params))
+    if not inner:
+        if name == "lu":  # its pivots reorder rows; no value is lost in them
+            return False, [not mark for mark in is_integer]
+        return any(is_integer), [True] * len(is_integer)
+    results = [
+        _walk(part, inputs[len(inputs) - len(part.invars) :]) for part in inner if len(part.invars) <= len(inputs)
+    ]
+    outputs = [any(column) for column in zip(*(marks for _, marks in results), strict=True)]
+    return any(found for found, _ in results), outputs if len(outputs) == len(is_integer) else [True] * len(is_integer)
+
+
+def _loop(body: Any, fixed: list[bool], given: list[bool], num_carry: int) -> tuple[bool, list[bool]]:
+    """As `_walk`, for a body whose first outputs are fed back; what is marked once stays so."""
+    while True:
+        found, outputs = _walk(body, fixed + given)
+        fed_back = [old or new for old, new in zip(given[:num_carry], outputs, strict=False)]
+        if found or fed_back == given[:num_carry]:
+            return found, fed_back + outputs[num_carry:]
+        given = fed_back + given[num_carry:]
 
 
 def _programs(params: Any) -> Iterator[Any]:

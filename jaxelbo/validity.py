@@ -47,6 +47,8 @@ class Rule(NamedTuple):
       needs: what is asked of the family.
       bounds: the bounds that it holds for; ``None`` for all, a user's own too.
       min_samples: the least S where some part carries no gradient.
+      max_configurations: the most configurations that it lists on its own account.
+      max_samples: of a family with so many configurations, the most S.
       bias: how the gradient is biased, or "" where it is not.
       second_derivative: of what families the second derivative of the value is right in the mean.
     """
@@ -54,6 +56,8 @@ class Rule(NamedTuple):
     needs: tuple[Need, ...] = ()
     bounds: tuple[Bound, ...] | None = None
     min_samples: int = 1
+    max_configurations: int | None = None
+    max_samples: Callable[[int], int] | None = None
     bias: str = ""
     second_derivative: Callable[[Traits], bool] = lambda traits: False
 
@@ -97,8 +101,12 @@ RULES: dict[str, Rule] = {
     ),
     "reward_to_go": Rule(needs=(_SCORES,), bounds=_MEAN, min_samples=2),
     "rao_blackwellised": Rule(needs=(_SCORES, _INDEPENDENT), bounds=_MEAN, min_samples=2),
-    "enumeration": Rule(needs=(_LIST,), bounds=_MEAN, second_derivative=_always),
-    "without_replacement": Rule(needs=(_LIST,), bounds=_MEAN, min_samples=2),
+    "enumeration": Rule(
+        needs=(_LIST,), bounds=_MEAN, max_configurations=finite.MAX_CONFIGURATIONS, second_derivative=_always),
+    "without_replacement": Rule(
+        needs=(_LIST,), bounds=_MEAN, min_samples=2, max_configurations=finite.MAX_CONFIGURATIONS,
+        max_samples=lambda num_configurations: min(finite.MAX_SET, num_configurations),
+    ),
     "gumbel_softmax": Rule(
         needs=(_RELAXATION,), bias="value and gradient are those of the bound of the relaxed draws",
         second_derivative=_always,
@@ -173,13 +181,33 @@ def refusal(name: str, traits: Traits, bound: Bound, num_samples: int) -> str:
     return ""
 
 
+def excess(name: str, traits: Traits, num_samples: int) -> str:
+    """What is too large for this estimator, in words, or "" where nothing is."""
+    rule, size = RULES[name], traits.num_configurations
+    if rule.max_configurations is not None and size > rule.max_configurations:
+        return (
+            f"there are {checks.format_count(size)} configurations, more than the limit of {rule.max_configurations:,}"
+        )
+    if rule.max_samples is not None and num_samples > rule.max_samples(size):
+        return f"num_samples must be at most {rule.max_samples(size)} for {size:,} configurations, got {num_samples}"
+    return ""
+
+
 def alternatives(traits: Traits, bound: Bound, num_samples: int) -> list[str]:
-    """The unbiased estimators that hold for this family, bound and number of samples."""
-    return [name for name, rule in RULES.items() if not rule.bias and not refusal(name, traits, bound, num_samples)]
+    """The unbiased estimators that hold for this family, bound and number of samples, as they are."""
+    return [
+        name
+        for name, rule in RULES.items()
+        if not (rule.bias or refusal(name, traits, bound, num_samples) or excess(name, traits, num_samples))
+    ]
 
 
 def check(name: str, params: Params, key: Key, family: Family, bound: Bound, num_samples: int) -> Traits:
     """Raises where the table refuses the triple, naming what holds instead; returns the family's traits."""
+    checks.check_params(params, family)
+    checks.check_key(key)
+    checks.check_bound(bound)
+    num_samples = checks.check_count(num_samples, "num_samples")
     traits = traits_of(params, key, family)
     reason = refusal(name, traits, bound, num_samples)
     if reason:

@@ -157,6 +157,10 @@ TABLE = jnp.arange(4.0)
         lambda z: TABLE[jnp.sum(z).astype(int)],
         lambda z: jnp.sum((z > 0.5).astype(jnp.int32)) * 1.0,
         lambda z: jax.lax.fori_loop(0, 3, lambda i, x: x + TABLE[z[i].astype(int)], 0.0),
+        lambda z: jax.lax.while_loop(
+            lambda state: state[1].astype(int) < 3, lambda s: (s[0] + s[1], s[1] + z[0] + 1), (0.0, 0.0)
+        )[0],
+        lambda z: jax.lax.scan(lambda c, x: (c + x, TABLE[c.astype(int)]), 0.0, z)[1].sum(),
         lambda z: jax.jit(lambda z: TABLE[jnp.round(z[0]).astype(int)])(z),
         lambda z: jax.lax.cond(True, lambda z: TABLE[z[0].astype(int)], lambda z: z[0], z),
     ],
@@ -172,6 +176,10 @@ def test_relaxed_latents_used_as_integers(estimator, log_joint):
         lambda z: z @ TABLE,
         lambda z: jnp.sum(jnp.sort(z)) + jnp.max(z) + jnp.sum(jnp.where(z > 0.5, z, 0.0)),
         lambda z: jax.lax.scan(lambda c, x: (c + x, None), 0.0, z)[0] + TABLE[jnp.arange(4)] @ z,
+        lambda z: jax.lax.fori_loop(0, 4, lambda i, x: x + z[i] * TABLE[i], 0.0),
+        lambda z: jax.lax.scan(lambda c, i: (c + z[i] * TABLE[i], None), 0.0, jnp.arange(4))[0],
+        lambda z: jax.lax.while_loop(lambda state: state[0] < 4, lambda s: (s[0] + 1, s[1] + z[s[0]]), (0, 0.0))[1],
+        lambda z: jnp.sum(jnp.linalg.solve(jnp.diag(z + 1), TABLE)) + jnp.linalg.cholesky(jnp.diag(z + 1))[0, 0],
     ],
 )
 def test_relaxed_latents_used_as_numbers(log_joint):

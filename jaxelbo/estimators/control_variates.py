@@ -29,8 +29,11 @@ def rebar(temperature: jax.Array | float = 0.5, scale: jax.Array | float = 1.0) 
       scale: the multiple, scalar; may be traced and differentiated in.
 
     Returns:
-      The `Estimator`, for families that can be relaxed and ``bounds.mean``. It raises TypeError for a log joint that
-      turns the relaxed latent into integers.
+      The `Estimator`, for families that can be relaxed and ``bounds.mean``.
+
+    Raises:
+      TypeError, ValueError: a temperature or scale that is no scalar; when called, a log joint that turns the relaxed
+        latent into integers.
 
     References:
       Tucker, Mnih, Maddison, Lawson, Sohl-Dickstein (2017), *REBAR: Low-variance, unbiased gradient estimates for
@@ -42,6 +45,7 @@ def rebar(temperature: jax.Array | float = 0.5, scale: jax.Array | float = 1.0) 
     >>> gradient = jax.grad(jaxelbo.elbo)(*arguments, num_samples=4, estimator=rebar())
     """
     check_temperature(temperature)
+    checks.check_real(scale, "scale")
 
     def estimator(
         params: Params, key: Key, log_joint: LogJoint, family: Family, bound: Bound, num_samples: int
@@ -81,11 +85,15 @@ def relax(
 
     Args:
       control_variate: ``(control_params, relaxed latent) -> scalar``, in nats.
-      control_params: its own pytree.
+      control_params: its own pytree; must not share leaves with params.
       temperature: positive scalar; may be traced and differentiated in.
 
     Returns:
       The `Estimator`, for families that can be relaxed and ``bounds.mean``.
+
+    Raises:
+      TypeError, ValueError: naming the argument; when called, params that share leaves with the control variate's, a
+        control variate that returns no scalar.
 
     References:
       Grathwohl, Choi, Wu, Roeder, Duvenaud (2018), *Backpropagation through the Void: Optimizing control variates for
@@ -100,12 +108,14 @@ def relax(
     >>> gradient, of_control_variate = jax.grad(value, argnums=(0, 1))(*arguments)
     """
     checks.check_callable(control_variate, "control_variate")
+    checks.check_float_leaves(control_params, "control_params")
     check_temperature(temperature)
 
     def estimator(
         params: Params, key: Key, log_joint: LogJoint, family: Family, bound: Bound, num_samples: int
     ) -> jax.Array:
         validity.check("relax", params, key, family, bound, num_samples)
+        checks.check_no_shared_leaves(control_params, params, "control_params", "the variance's own gradient")
         return _with_control_variate(
             params, key, log_joint, family, bound, num_samples, control_variate,
             temperature, control_params,

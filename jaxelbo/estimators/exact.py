@@ -10,12 +10,6 @@ import numpy as np
 from jaxelbo import checks, custom_gradients, finite, monte_carlo, validity
 from jaxelbo.types import Bound, Estimator, Family, Key, LogJoint, Params, PyTree
 
-LIMIT = 2**16
-"""How many configurations `enumeration` lists at most."""
-
-MAX_SET = 10
-"""How many draws `without_replacement` makes at most; its work on probabilities grows as 2^S."""
-
 
 def enumeration(
     params: Params, key: Key, log_joint: LogJoint, family: Family, bound: Bound, num_samples: int
@@ -51,7 +45,7 @@ def enumeration(
     >>> round(float(jnp.exp(value)), 4)  # the evidence: q is the posterior
     3.0
     """
-    return enumeration_up_to(LIMIT)(params, key, log_joint, family, bound, num_samples)
+    return enumeration_up_to(finite.MAX_CONFIGURATIONS)(params, key, log_joint, family, bound, num_samples)
 
 
 def enumeration_up_to(limit: int) -> Estimator:
@@ -77,7 +71,11 @@ def enumeration_up_to(limit: int) -> Estimator:
         params: Params, key: Key, log_joint: LogJoint, family: Family, bound: Bound, num_samples: int
     ) -> jax.Array:
         validity.check("enumeration", params, key, family, bound, num_samples)
-        _check_size(family, limit, "raise it with estimators.enumeration_up_to, or use estimators.leave_one_out.")
+        if family.num_configurations > limit:
+            raise ValueError(
+                f"family {family.name} has {checks.format_count(family.num_configurations)} configurations, more than "
+                f"the limit of {limit:,}; raise it with estimators.enumeration_up_to, or use estimators.leave_one_out."
+            )
 
         is_exact = monte_carlo.is_finite(params, family)
 
@@ -132,20 +130,16 @@ def without_replacement(
     >>> bool(jnp.isclose(value, jaxelbo.elbo(*arguments, num_samples=1, estimator=enumeration)))
     True
     """
-    validity.check("without_replacement", params, key, family, bound, num_samples)
-    _check_size(family, LIMIT, "use estimators.leave_one_out.")
-    most = min(MAX_SET, family.num_configurations)
-    if num_samples > most:
-        raise ValueError(
-            f"num_samples must be at most {most} for estimators.without_replacement (at most {MAX_SET}, and no more "
-            f"than the {family.num_configurations} configurations of family {family.name}), got {num_samples}."
-        )
+    traits = validity.check("without_replacement", params, key, family, bound, num_samples)
+    excess = validity.excess("without_replacement", traits, num_samples)
+    if excess:
+        raise ValueError(f"{excess}; the family is {family.name}. Use estimators.leave_one_out.")
     key_set, key_rest = jax.random.split(key)
     latents, log_probs = family.configurations(params, key_rest)
     perturbed = jax.lax.stop_gradient(log_probs) + jax.random.gumbel(key_set, log_probs.shape, log_probs.dtype)
     chosen = jax.lax.top_k(perturbed, num_samples)[1]
     is_left = jnp.ones(log_probs.shape, bool).at[chosen].set(False)
-    rest = jnp.sum(jnp.where(is_left, jax.lax.stop_gradient(jnp.exp(log_probs)), 0))
+    log_rest = jax.nn.logsumexp(jnp.where(is_left, jax.lax.stop_gradient(log_probs), -jnp.inf))
     latents, log_probs = jax.tree.map(lambda leaf: leaf[chosen], (latents, log_probs))
 
     def weigh(latent: PyTree, log_prob: jax.Array) -> jax.Array:
@@ -153,41 +147,36 @@ def without_replacement(
         log_q = family.log_prob(params, latent) - (log_prob - jax.lax.stop_gradient(log_prob))
         return monte_carlo.evaluate(log_joint, latent, log_prob.dtype) - log_q
 
-    values = jax.vmap(weigh)(latents, log_probs)
-    probabilities = jnp.exp(log_probs)
-    first, second = _set_ratios(jax.lax.stop_gradient(probabilities), rest)
+    fixed_log_probs = jax.lax.stop_gradient(log_probs)
+    is_possible = fixed_log_probs > -jnp.inf  # a set may have to be filled up with what is never drawn
+    values = jnp.where(is_possible, jax.vmap(weigh)(latents, log_probs), 0)
+    weights, weights_of_others = _set_weights(fixed_log_probs, log_rest)
     fixed = jax.lax.stop_gradient(values)
-    baselines = second @ (jax.lax.stop_gradient(probabilities) * fixed)
-    value = jnp.sum(jax.lax.stop_gradient(probabilities) * first * values)
-    return custom_gradients.add_gradient(value, jnp.sum(probabilities * first * (fixed - baselines)))
+    signals = weights * (fixed - weights_of_others @ fixed)
+    scores = jnp.where(is_possible, log_probs, 0)
+    return custom_gradients.add_gradient(jnp.sum(weights * values), jnp.sum(signals * scores))
 
 
-def _set_ratios(probabilities: jax.Array, rest: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The ratios R(s) ``[S]`` and R(s') after s is taken out of the support, ``[S, S]``, of a set drawn in S draws.
+def _set_weights(log_probs: jax.Array, log_rest: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Of a set drawn without replacement: p(s) R(s) ``[S]``, and p(s') R(s') with s left out, ``[S, S]``.
 
-    ``probabilities`` are those of the set, ``rest`` is the sum of all others. For every part A of the set, g(A) is the
-    probability that draws without replacement from A and the rest give A first. By the first draw it is
-    g(A) = sum over i in A of p_i g(A without i) / (rest + p(A)).
+    ``log_probs`` are those of the set, ``log_rest`` is the log of the sum of all others. For a part A of the set let
+    g(A) be the probability that draws from A and the rest give A first. By the first draw it is
+    g(A) = sum over i in A of p_i g(A without i) / (rest + p(A)), so g(A) is the product of A's probabilities times
+    h(A) = sum over i in A of h(A without i) / (rest + p(A)), and p(s) R(s) = h(all without s) / h(all).
     """
-    size = probabilities.shape[0]
+    size = log_probs.shape[0]
     bits = (np.arange(2**size)[:, None] >> np.arange(size)) & 1  # [2^S, S]: which are in A
-    masses = rest + jnp.asarray(bits, probabilities.dtype) @ probabilities
-    chances = jnp.zeros((2**size,), probabilities.dtype).at[0].set(1)
+    of_set = jax.nn.logsumexp(jnp.where(bits, log_probs, -jnp.inf), axis=1)
+    log_masses = jnp.maximum(jnp.logaddexp(of_set, log_rest), -200)  # what is never drawn, as good as never
+    log_h = jnp.zeros((2**size,), log_probs.dtype)
     for count in range(1, size + 1):
         subsets = np.flatnonzero(bits.sum(axis=1) == count)
         members = np.array([np.flatnonzero(bits[subset]) for subset in subsets])  # [number of subsets, count]
-        steps = chances[subsets[:, None] - (1 << members)] * probabilities[members]
-        chances = chances.at[subsets].set(jnp.sum(steps, axis=1) / masses[subsets])
+        steps = log_h[subsets[:, None] - (1 << members)]
+        log_h = log_h.at[subsets].set(jax.nn.logsumexp(steps, axis=1) - log_masses[subsets])
     whole, one = 2**size - 1, 1 << np.arange(size)
-    less_one = chances[whole - one]
-    less_two = chances[whole - (one[:, None] | one[None, :])]
-    # Given s in the set, the rest of it is a set drawn from what is left; s itself counts with ratio 1.
-    return less_one / chances[whole], jnp.where(jnp.eye(size, dtype=bool), 1, less_two / less_one[:, None])
-
-
-def _check_size(family: Family, limit: int, advice: str) -> None:
-    if family.num_configurations > limit:
-        raise ValueError(
-            f"family {family.name} has {family.num_configurations:,} configurations, more than the limit of {limit:,}; "
-            f"{advice}"
-        )
+    less_one, less_two = log_h[whole - one], log_h[whole - (one[:, None] | one[None, :])]
+    # Given s in the set, the rest of it is a set drawn from what is left; s itself counts with its probability.
+    of_others = jnp.where(jnp.eye(size, dtype=bool), log_probs[None, :], less_two - less_one[:, None])
+    return jnp.exp(less_one - log_h[whole]), jnp.exp(of_others)

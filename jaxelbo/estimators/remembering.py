@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxelbo import checks, custom_gradients, monte_carlo, surrogates, validity
-from jaxelbo.estimators.score import predict, with_prediction
+from jaxelbo.estimators.score import check_baseline, predict, with_prediction
 from jaxelbo.types import Bound, Family, Key, LogJoint, Params, PyTree
 
 
@@ -62,7 +62,8 @@ def moving_average(
       Scalar, in nats, and the next state.
 
     Raises:
-      TypeError, ValueError: a state that is no `RunningMoments`.
+      TypeError, ValueError: naming the argument: a state that is no `RunningMoments` or of another dtype than params, a
+        decay outside 0 to 1.
 
     References:
       Xu, Ba, Kiros, Cho, Courville, Salakhudinov, Zemel, Bengio (2015), *Show, Attend and Tell*.
@@ -75,8 +76,9 @@ def moving_average(
     >>> bool(state.mean == 0.1 * value)
     True
     """
-    _check_state(state)
+    _check_decay(decay)
     validity.check("moving_average", params, key, family, bound, num_samples)
+    _check_state(state, params)
     value, log_weights = with_prediction(params, key, log_joint, family, bound, num_samples, state.mean)
     return value, _update(state, log_weights, decay)
 
@@ -100,6 +102,9 @@ def nvil(
     Returns:
       A stateful estimator ``(params, key, log_joint, family, bound, num_samples, state) -> (value, state)``.
 
+    Raises:
+      TypeError, ValueError: as `learned_baseline` and `moving_average`.
+
     References:
       Mnih, Gregor (2014), *Neural Variational Inference and Learning in Belief Networks*.
 
@@ -110,6 +115,8 @@ def nvil(
     >>> arguments = params, jax.random.key(1), lambda z: z - 100.0, family, jaxelbo.bounds.mean, 1
     >>> value, state = estimator(*arguments, running_moments())
     """
+    check_baseline(baseline_fn, inputs)
+    _check_decay(decay)
 
     def estimator(
         params: Params,
@@ -120,8 +127,8 @@ def nvil(
         num_samples: int,
         state: RunningMoments,
     ) -> tuple[jax.Array, RunningMoments]:
-        _check_state(state)
         validity.check("nvil", params, key, family, bound, num_samples)
+        _check_state(state, params)
         prediction = predict(baseline_fn, baseline_params, inputs, params, num_samples)
         value, log_weights, scores = monte_carlo.weights_and_scores(params, key, log_joint, family, bound, num_samples)
         signals = surrogates.learning_signals(bound, log_weights, prediction + state.mean)
@@ -140,8 +147,17 @@ def _update(state: RunningMoments, signals: jax.Array, decay: float) -> RunningM
     return jax.lax.stop_gradient(new)
 
 
-def _check_state(state: RunningMoments) -> None:
+def _check_state(state: RunningMoments, params: Params) -> None:
     if not isinstance(state, RunningMoments):
         raise TypeError(
             f"state must be a RunningMoments, got {checks.describe(state)}; start with estimators.running_moments()."
         )
+    dtype = jnp.result_type(*jax.tree.leaves(params))
+    expected = RunningMoments(*(jax.ShapeDtypeStruct((), dtype),) * 2)
+    checks.check_like(state, expected, "state", f"params of dtype {dtype}")
+
+
+def _check_decay(decay: float) -> None:
+    checks.check_real(decay, "decay")
+    if isinstance(decay, int | float) and not 0 <= decay <= 1:
+        raise ValueError(f"decay must be between 0 and 1, got {decay}.")

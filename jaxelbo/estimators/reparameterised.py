@@ -184,8 +184,10 @@ def _path_log_weights(
     def log_weight(key: Key, scale: jax.Array | None = None) -> jax.Array:
         latent, log_q = family.sample_and_log_prob(params, key)
         latent = latent if scale is None else custom_gradients.scale_gradient(latent, scale)
-        # The value is that of the draw, to the last bit; the gradient is that of log q at fixed parameters.
-        log_q = custom_gradients.add_gradient(jax.lax.stop_gradient(log_q), family.log_prob(fixed, latent))
+        # The value is that of the draw, to the last bit; the gradient is that of log q with all that makes q held
+        # fixed, be it in params or in what the family closes over.
+        path = custom_gradients.hold_closure(family.log_prob, fixed, latent)
+        log_q = custom_gradients.add_gradient(jax.lax.stop_gradient(log_q), path)
         return monte_carlo.evaluate(log_joint, latent, log_q.dtype) - log_q
 
     return monte_carlo.over_samples(log_weight, key, num_samples, *(() if scales is None else (scales,)))

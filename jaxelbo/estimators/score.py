@@ -79,6 +79,9 @@ def score_function(
     Returns:
       Scalar, in nats, in the dtype of params.
 
+    Raises:
+      TypeError, ValueError: naming the argument.
+
     References:
       Williams (1992), *Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement Learning*;
       Ranganath, Gerrish, Blei (2014), *Black Box Variational Inference*.
@@ -101,7 +104,10 @@ def with_baseline(baseline: jax.Array | float) -> Estimator:
       baseline: scalar, or ``[S]`` with one entry a sample, in nats; may be traced; no gradient flows through it.
 
     Returns:
-      The `Estimator`. Called with a baseline of another shape it raises ValueError.
+      The `Estimator`.
+
+    Raises:
+      TypeError, ValueError: when called, a baseline that is no number or of another shape.
 
     References:
       Williams (1992), *Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement Learning*.
@@ -135,12 +141,16 @@ def learned_baseline(
 
     Args:
       baseline_fn: ``(baseline_params, *inputs) -> prediction`` of the log-weight, a scalar or ``[S]``.
-      baseline_params: its own pytree; must not share leaves with params.
+      baseline_params: its own pytree; must not share leaves with params, nor with the encoder that made params (which
+        cannot be seen here).
       inputs: what it sees, such as the data; not the draws, or the gradient is biased.
 
     Returns:
-      The `Estimator`. Called with params that share leaves with the baseline's, or with a prediction of another shape,
-      it raises ValueError.
+      The `Estimator`.
+
+    Raises:
+      TypeError, ValueError: a baseline that is no function, inputs that are no tuple; when called, params that share
+        leaves with the baseline's, a prediction of another shape.
 
     References:
       Mnih, Gregor (2014), *Neural Variational Inference and Learning in Belief Networks*.
@@ -154,6 +164,7 @@ def learned_baseline(
     >>> float(jax.grad(loss_fn, argnums=1)(params, jax.numpy.asarray(-98.0), jax.random.key(1))) > 0
     True
     """
+    check_baseline(baseline_fn, inputs)
 
     def estimator(
         params: Params, key: Key, log_joint: LogJoint, family: Family, bound: Bound, num_samples: int
@@ -164,6 +175,13 @@ def learned_baseline(
         return custom_gradients.add_gradient(value, surrogates.regression(prediction, log_weights))
 
     return estimator
+
+
+def check_baseline(baseline_fn: Any, inputs: Any) -> None:
+    """Requires a function and a tuple of its inputs."""
+    checks.check_callable(baseline_fn, "baseline_fn")
+    if not isinstance(inputs, tuple):
+        raise TypeError(f"inputs must be a tuple, such as (x,), got {checks.describe(inputs)}.")
 
 
 def with_prediction(
@@ -189,13 +207,9 @@ def predict(
     num_samples: int,
 ) -> jax.Array:
     """A learned baseline's prediction, scalar or ``[S]``, with its own parameters alone left to be differentiated."""
-    shared = {id(leaf) for leaf in jax.tree.leaves(params)} & {id(leaf) for leaf in jax.tree.leaves(baseline_params)}
-    if shared:
-        raise ValueError(
-            "baseline_params must not share leaves with params: the baseline's own loss would train the policy."
-        )
-    checks.check_callable(baseline_fn, "baseline_fn")
-    prediction = baseline_fn(baseline_params, *jax.lax.stop_gradient(inputs))
+    checks.check_no_shared_leaves(baseline_params, params, "baseline_params", "the baseline's own loss")
+    # What baseline_fn closes over is held fixed as well, or its loss would train that.
+    prediction = custom_gradients.hold_closure(baseline_fn, baseline_params, *jax.lax.stop_gradient(inputs))
     if jax.numpy.shape(prediction) not in ((), (num_samples,)):
         raise ValueError(
             f"baseline_fn must return a scalar or shape {(num_samples,)}, one entry a sample, got "

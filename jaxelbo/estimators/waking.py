@@ -39,8 +39,12 @@ def wake_phase(
     0.0
     """
     validity.check("wake_phase", params, key, family, bound, num_samples)
-    fixed = jax.lax.stop_gradient(params)
-    return monte_carlo.apply_bound(bound, monte_carlo.log_weights_of_draws(fixed, key, log_joint, family, num_samples))
+
+    def log_weight(key: Key) -> jax.Array:
+        latent, log_q = jax.lax.stop_gradient(family.sample_and_log_prob(params, key))
+        return monte_carlo.evaluate(log_joint, latent, log_q.dtype) - log_q
+
+    return monte_carlo.apply_bound(bound, monte_carlo.over_samples(log_weight, key, num_samples))
 
 
 def reweighted_wake_phase(
@@ -78,10 +82,9 @@ def reweighted_wake_phase(
     True
     """
     validity.check("reweighted_wake_phase", params, key, family, bound, num_samples)
-    fixed = jax.lax.stop_gradient(params)
 
     def weigh(key: Key) -> tuple[jax.Array, jax.Array]:
-        latent, log_q = jax.lax.stop_gradient(family.sample_and_log_prob(fixed, key))
+        latent, log_q = jax.lax.stop_gradient(family.sample_and_log_prob(params, key))
         return monte_carlo.evaluate(log_joint, latent, log_q.dtype) - log_q, family.log_prob(params, latent)
 
     log_weights, log_probs = monte_carlo.over_samples(weigh, key, num_samples)

@@ -74,12 +74,17 @@ def conditional(
         b, log_prob_b = second.sample_and_log_prob(linked(params, a), key_second)
         return (a, b), log_prob_a + log_prob_b
 
+    def pair(latent: Latent) -> tuple[Latent, Latent]:
+        if not isinstance(latent, tuple) or len(latent) != 2:
+            raise ValueError(f"latent must be a pair (a, b) for family conditional, got {checks.describe(latent)}.")
+        return latent
+
     def log_prob(params: Params, latent: Latent) -> jax.Array:
-        a, b = latent
+        a, b = pair(latent)
         return first.log_prob(params["first"], a) + second.log_prob(linked(params, a), b)
 
     def score_log_probs(params: Params, latent: Latent) -> jax.Array:
-        a, b = latent
+        a, b = pair(latent)
         of_first = first.score_log_probs(params["first"], a)
         return jnp.concatenate([of_first, second.score_log_probs(linked(params, a), b)])
 

@@ -135,7 +135,8 @@ def categorical(num_categories: int, *, dtype: jax.typing.DTypeLike = float) -> 
         return jnp.asarray(latent)
 
     def log_prob(params: Params, latent: Latent) -> jax.Array:
-        return finite.log_probs_categorical(finite.Categorical(params["logits"]))[check_index(latent)]
+        log_probs, index = finite.log_probs_categorical(finite.Categorical(params["logits"])), check_index(latent)
+        return jnp.where((index >= 0) & (index < num_categories), log_probs[index], -jnp.inf)
 
     def is_start(start: Latent) -> jax.Array:
         return jnp.arange(num_categories) == check_index(start, "start")

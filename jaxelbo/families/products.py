@@ -53,20 +53,16 @@ def independent(family: Family, num_copies: int) -> Family:
         return jax.random.split(key, num_copies)
 
     def init(key: Key, start: Latent | None = None) -> Params:
-        return jax.vmap(family.init)(keys_of(key)) if start is None else jax.vmap(family.init)(keys_of(key), start)
+        if start is None:
+            return jax.vmap(family.init)(keys_of(key))
+        checks.check_leading_axis(start, num_copies, "start", "copies")
+        return jax.vmap(family.init)(keys_of(key), start)
 
     def sample(params: Params, key: Key) -> Latent:
         return jax.vmap(family.sample)(params, keys_of(key))
 
-    def check_copies(latent: Latent) -> None:
-        for leaf in jax.tree.leaves(latent):
-            if jnp.shape(leaf)[:1] != (num_copies,):
-                raise ValueError(
-                    f"latent must have a leading axis of {num_copies} copies, got a leaf of shape {jnp.shape(leaf)}."
-                )
-
     def log_prob(params: Params, latent: Latent) -> jax.Array:
-        check_copies(latent)
+        checks.check_leading_axis(latent, num_copies, "latent", "copies")
         return jnp.sum(jax.vmap(family.log_prob)(params, latent))
 
     def sample_and_log_prob(params: Params, key: Key) -> tuple[Latent, jax.Array]:
@@ -74,6 +70,7 @@ def independent(family: Family, num_copies: int) -> Family:
         return latent, jnp.sum(log_probs)
 
     def score_log_probs(params: Params, latent: Latent) -> jax.Array:
+        checks.check_leading_axis(latent, num_copies, "latent", "copies")
         return jnp.ravel(jax.vmap(family.score_log_probs)(params, latent))
 
     def configurations(params: Params, key: Key) -> tuple[Latent, jax.Array]:

@@ -100,9 +100,11 @@ def sequential(
         return latents, jnp.sum(log_probs), by_step(scores)
 
     def log_prob(params: Params, latent: Latent) -> jax.Array:
+        checks.check_leading_axis(latent, num_steps, "latent", "steps")
         return jnp.sum(run(params, lambda p, z: (z, step_family.log_prob(p, z)), latent))
 
     def score_log_probs(params: Params, latent: Latent) -> jax.Array:
+        checks.check_leading_axis(latent, num_steps, "latent", "steps")
         return by_step(run(params, lambda p, z: (z, step_family.score_log_probs(p, z)), latent))
 
     def by_step(scores: jax.Array) -> jax.Array:
