@@ -108,8 +108,7 @@ RULES: dict[str, Rule] = {
         max_samples=lambda num_configurations: min(finite.MAX_SET, num_configurations),
     ),
     "gumbel_softmax": Rule(
-        needs=(_RELAXATION,), bias="value and gradient are those of the bound of the relaxed draws",
-        second_derivative=_always,
+        needs=(_RELAXATION,), bias="value and gradient are those of the bound of the relaxed draws"
     ),
     "straight_through": Rule(
         needs=(_RELAXATION,), bias="the gradient of the relaxed draws taken at the hard ones is no value's gradient"

@@ -259,11 +259,20 @@ def test_starts():
         (lambda: sequential_of(lambda p, c, z: (jnp.zeros(3), p)), ValueError, "the carry that step_fn returns"),
         (lambda: sequential_of(lambda p, c, z: (c, {"logits": jnp.zeros(4)})), ValueError, "step params that step_fn"),
         (lambda: sequential_of(None), TypeError, "step_fn must be a function"),
+        (lambda: log_prob_of("sequential", jnp.zeros((2, 1))), ValueError, "latent must have a leading axis of 3"),
+        (lambda: log_prob_of("sequential", 0.0), ValueError, "latent must have a leading axis of 3 steps"),
+        (lambda: log_prob_of("conditional", 0.0), ValueError, r"latent must be a pair \(a, b\) for family conditional"),
     ],
 )  # fmt: skip
 def test_bad_input(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def log_prob_of(name, latent):
+    family = make(name)
+    for function in (family.score_log_probs, family.log_prob):
+        function(family.init(KEY), latent)
 
 
 def sequential_of(step_fn):

@@ -7,7 +7,7 @@ import pytest
 from jax.test_util import check_grads
 
 import jaxelbo
-from jaxelbo import divergences
+from jaxelbo import divergences, families
 from tests import oracles
 
 PAIRS = list(itertools.product(oracles.FAMILIES, oracles.FAMILIES))
@@ -140,3 +140,14 @@ def test_bad_input():
         ValueError, match="estimator must return a floating-point term for each of 4 samples, got an array of dtype"
     ):
         jaxelbo.kl_monte_carlo(params, params, key, q, q, num_samples=4, estimator=jnp.sum)
+
+
+def test_categories_of_other_numbers():
+    """Latents of one shape, supports that differ: refused in closed form, infinite by draws."""
+    four, three = families.categorical(4), families.categorical(3)
+    key = jax.random.key(0)
+    arguments = four.init(key), three.init(key)
+    with pytest.raises(ValueError, match=r"must be of one support, got Categorical .* \(4,\) and \(3,\)"):
+        jaxelbo.kl_divergence(*arguments, four, three)
+    assert jaxelbo.kl_monte_carlo(*arguments, key, four, three, num_samples=100).value == jnp.inf
+    assert three.log_prob(arguments[1], 7) == three.log_prob(arguments[1], -1) == -jnp.inf

@@ -1,4 +1,5 @@
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -115,3 +116,22 @@ def test_bad_input():
         f_divergences.f_divergence_self_normalised(jnp.zeros(1), divergences.k1)
     with pytest.raises(ValueError, match=r"alone, got .*bound"):
         call(generator=divergences.k1, estimator=estimators.enumeration)
+
+
+@pytest.mark.parametrize(
+    ("generator", "at_zero"),
+    [
+        (f_divergences.forward_kl, 0.0), (f_divergences.squared_hellinger, 0.5), (f_divergences.pearson, 1.0),
+        (f_divergences.jensen_shannon, 0.5 * math.log(2)),
+    ],
+)  # fmt: skip
+def test_generators_where_p_is_zero(generator, at_zero):
+    """f(0), with a derivative in the ratio that is finite or what calculus says."""
+    np.testing.assert_allclose(generator(jnp.asarray(-jnp.inf)), at_zero, rtol=1e-6)
+    assert jax.grad(generator)(jnp.asarray(-jnp.inf)) == 0  # in the log of the ratio
+
+
+def test_jensen_shannon_at_large_ratios():
+    np.testing.assert_allclose(
+        f_divergences.jensen_shannon(jnp.asarray(80.0)), 0.5 * np.exp(80.0) * np.log(2), rtol=1e-5
+    )

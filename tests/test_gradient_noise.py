@@ -82,3 +82,16 @@ def test_bad_input():
         call(num_replicates=1)
     with pytest.raises(TypeError, match="must be called outside jit"):
         jax.jit(lambda p: jaxelbo.gradient_report(p, KEY, log_joint, FAMILY))(PARAMS)
+
+
+def test_a_mistake_in_the_log_joint_is_no_refusal():
+    family = families.bernoulli(jnp.zeros(3))
+    with pytest.raises(TypeError, match=r"dot_general|matmul|incompatible"):
+        jaxelbo.gradient_report(family.init(KEY), KEY, lambda z: z @ jnp.zeros(4), family)
+
+
+def test_ratio_without_variance_is_infinite():
+    family = families.bernoulli(jnp.zeros(3))
+    choices = {"wake": jaxelbo.estimators.wake_phase}
+    report = jaxelbo.gradient_report(family.init(KEY), KEY, jnp.sum, family, choices, num_replicates=2, num_timings=1)
+    assert report.rows[0].signal_to_noise["logits"] == jnp.inf

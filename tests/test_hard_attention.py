@@ -125,3 +125,26 @@ def test_bad_input():
     with pytest.raises(TypeError, match="log_likelihood must be a function"):
         family = families.categorical(2)
         hard_attention.policy_bound(family.init(KEY), KEY, None, family, num_samples=2)
+
+
+def test_many_sample_bound_beside_cells_that_are_never_drawn():
+    """As without the cell; the gradient too."""
+
+    def bound(logits, log_likelihood):
+        log_policy = jax.nn.log_softmax(logits)
+        return hard_attention.exact_many_sample_bound(log_policy, log_policy, log_likelihood, 3)
+
+    masked, alone = jnp.array([0.3, -0.2, -jnp.inf]), jnp.array([0.3, -0.2])
+    log_likelihood = jnp.array([-1.0, -2.5, -0.1])
+    value, gradient = jax.value_and_grad(bound)(masked, log_likelihood)
+    expected, expected_gradient = jax.value_and_grad(bound)(alone, log_likelihood[:2])
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    np.testing.assert_allclose(gradient, jnp.append(expected_gradient, 0.0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("estimator", [estimators.reward_to_go(lambda z: z), estimators.rao_blackwellised(lambda z: z)])
+def test_policy_bound_refuses_terms_of_its_own(estimator):
+    family = families.bernoulli(jnp.zeros(2))
+    arguments = family.init(jax.random.key(0)), jax.random.key(1), jnp.sum, family
+    with pytest.raises(ValueError, match=r"cancels the policy's log-probability .*use estimators.leave_one_out"):
+        hard_attention.policy_bound(*arguments, num_samples=2, estimator=estimator)

@@ -168,3 +168,37 @@ def test_own_scan():
 def test_bad_arrays(call, message):
     with pytest.raises((TypeError, ValueError), match=message):
         call(jnp.zeros(3), jnp.zeros((3, 2)))
+
+
+def test_mean_of_others_keeps_its_digits():
+    """One value that would swallow the others, and is not to be seen in the mean of them."""
+    np.testing.assert_array_equal(surrogates.mean_of_others(jnp.array([-1e9, 1.0, 2.0, 3.0]))[0], 2.0)
+    np.testing.assert_array_equal(
+        surrogates.mean_of_others(jnp.array([-jnp.inf, 1.0, 2.0])), jnp.array([1.5, -jnp.inf, -jnp.inf])
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: surrogates.add_scores(jnp.zeros(()), jnp.zeros((2, 2)), jnp.zeros(2)), "signals must have shape"),
+        (
+            lambda: surrogates.add_scores(jnp.zeros(2), jnp.zeros((2, 2)), jnp.zeros((2, 2))),
+            "value must return a scalar",
+        ),
+        (
+            lambda: surrogates.regression(jnp.zeros((3, 1)), jnp.zeros(3)),
+            "predictions must be a scalar or have the shape",
+        ),
+        (lambda: surrogates.path_scales(bounds.mean, jnp.zeros((3, 2))), r"log_weights must have shape \[S\]"),
+        (lambda: surrogates.learning_signals(bounds.mean, [0.0, 1.0], 0.0), r"log_weights \[S\] must be a floating"),
+        (lambda: surrogates.learning_signals(bounds.mean, jnp.zeros(2), 1j), "a baseline must be an array or a number"),
+        (lambda: surrogates.learning_signals(None, jnp.zeros(2), 0.0), "bound must be a function"),
+        (lambda: surrogates.learning_signals(bounds.renyi, jnp.zeros(2), 0.0), "bound must take log_weights alone"),
+        (lambda: surrogates.mean_of_others(jnp.zeros(())), r"values must have shape \[S, ...\]"),
+        (lambda: surrogates.mean_of_others(jnp.zeros(0)), "at least two samples, got 0"),
+    ],
+)
+def test_shapes_are_not_broadcast(call, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        call()

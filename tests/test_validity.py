@@ -256,6 +256,23 @@ def test_states_are_checked():
         estimators.moving_average(BITS.init(KEY), KEY, total, BITS, bounds.mean, 2, jnp.zeros(()))
 
 
+def test_every_unbiased_triple_is_tested():
+    """Of the table, in test_unbiasedness or, where the estimator draws noise of its own, in test_own_noise."""
+    from tests import test_own_noise, test_unbiasedness
+
+    tested = {case.values[:3] for case in test_unbiasedness.triples()}
+    tested |= {(*case.values, "mean") for case in test_own_noise.noisy_cases()}
+    declared = {
+        (kind, name, bound_name)
+        for kind, traits in validity.KINDS.items()
+        for name, rule in validity.RULES.items()
+        for bound_name, bound in (validity.BOUNDS | {"own": matrix.BOUNDS["own"]}).items()
+        if not rule.bias and not validity.refusal(name, traits, bound, 2)
+    }
+    assert not declared - tested
+    assert len(declared) > 400
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kind"),
@@ -303,3 +320,84 @@ def test_second_derivatives(name, kind, monkeypatch):
             assert error < 1e-6
         else:
             assert error > 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        "without_replacement", "gumbel_softmax", "straight_through", "rebar", "relax", "arm", "disarm",
+        "measure_valued", "nvil", "wake_phase", "reweighted_wake_phase",
+    ],
+)  # fmt: skip
+def test_second_derivatives_are_wrong_with_own_noise(name):
+    """By Monte Carlo: some entry of the mean Hessian is far from the exact one, as the table says."""
+    with jax.enable_x64(True):
+        problem, theta = matrix.make_problem("Bernoulli"), 0.6
+        bound_name = "importance_weighted" if name == "reweighted_wake_phase" else "mean"
+        bound, estimator = matrix.BOUNDS[bound_name], estimator_named(name)
+        exact = matrix.quick_jit(jax.hessian(lambda p: problem.exact(p, theta, bound, 2)))(problem.params)
+
+        def value(params, key):
+            log_joint = functools.partial(problem.log_joint, theta)
+            return estimator(params, key, log_joint, problem.family, bound, 2)
+
+        keys = jax.random.split(KEY, 4_000)
+        samples = matrix.quick_jit(jax.vmap(jax.hessian(value), (None, 0)))(problem.params, keys)
+        samples, exact = samples["logits"]["logits"], exact["logits"]["logits"]
+        errors = jnp.abs(jnp.mean(samples, axis=0) - exact)
+        standard_errors = jnp.std(samples, axis=0) / jnp.sqrt(len(keys))
+        assert not validity.RULES[name].second_derivative(validity.KINDS["Bernoulli"])
+        assert jnp.any(errors > jnp.maximum(6 * standard_errors, 0.01))
+
+
+@pytest.mark.parametrize(
+    ("family", "num_samples", "left_out"),
+    [(families.bernoulli(jnp.zeros(100)), 1, "enumeration"), (families.categorical(3), 20, "without_replacement")],
+)
+def test_choices_that_are_too_large_are_not_named(family, num_samples, left_out):
+    with pytest.raises(ValueError, match="Estimators that hold") as error:
+        jaxelbo.elbo(family.init(KEY), KEY, total, family, num_samples=num_samples, estimator=estimators.pathwise)
+    assert left_out not in str(error.value)
+
+
+def test_sizes_beyond_printing():
+    family = families.bernoulli(jnp.zeros(20_000))
+    with pytest.raises(ValueError, match=r"has about 10\^6020 configurations, more than the limit"):
+        jaxelbo.elbo(family.init(KEY), KEY, total, family, num_samples=1, estimator=estimators.enumeration)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda a, s: estimators.moving_average({"x": 0.0}, *a[1:], s), "params must have the structure"),
+        (
+            lambda a, s: estimators.moving_average(*a[:3], families.bernoulli, *a[4:], s),
+            "family must be a jaxelbo.Family",
+        ),
+        (lambda a, s: estimators.moving_average(*a, s, decay=2.0), "decay must be between 0 and 1, got 2.0"),
+        (lambda a, s: estimators.moving_average(*a, s, decay="a"), "decay must be a real number"),
+        (lambda a, s: estimators.moving_average(*a, s._replace(mean=jnp.zeros(2))), r"state.mean must have shape \(\)"),
+        (lambda a, s: estimators.nvil(3, 0.0), "baseline_fn must be a function"),
+        (lambda a, s: estimators.nvil(lambda b: b, 0.0, jnp.zeros(3)), "inputs must be a tuple"),
+        (lambda a, s: estimators.rebar(0.5, "x"), "scale must be a real number"),
+        (lambda a, s: estimators.relax(lambda w, z: w, "x"), "control_params must be a floating-point array"),
+        (
+            lambda a, s: jaxelbo.lower_bound(*a[:4], bound=bounds.renyi, num_samples=2),
+            "bound must take log_weights alone",
+        ),
+    ],
+)
+def test_arguments_of_estimators_are_checked(call, message):
+    arguments = BITS.init(KEY), KEY, total, BITS, bounds.mean, 2
+    with pytest.raises((TypeError, ValueError), match=message):
+        call(arguments, estimators.running_moments())
+
+
+def test_control_variate_may_not_share_leaves_with_the_policy():
+    def loss(params):
+        estimator = estimators.relax(lambda w, z: jnp.sum(w["logits"]) * total(z), params)
+        return jaxelbo.elbo(params, KEY, total, BITS, num_samples=2, estimator=estimator)
+
+    with pytest.raises(ValueError, match="control_params must not share leaves with params"):
+        jax.grad(loss)(BITS.init(KEY))

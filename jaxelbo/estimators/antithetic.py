@@ -8,7 +8,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxelbo import custom_gradients, monte_carlo, validity
+from jaxelbo import custom_gradients, finite, monte_carlo, validity
 from jaxelbo.types import Bound, Family, Key, LogJoint, Params
 
 
@@ -80,7 +80,7 @@ def disarm(params: Params, key: Key, log_joint: LogJoint, family: Family, bound:
     >>> gradient = jax.grad(jaxelbo.elbo)(*arguments, num_samples=4, estimator=disarm)
     """
     validity.check("disarm", params, key, family, bound, num_samples)
-    size = jax.nn.sigmoid(jnp.abs(jax.lax.stop_gradient(params["logits"])))
+    size = jax.nn.sigmoid(jnp.abs(jax.lax.stop_gradient(family.distribution(params).logits)))
 
     def gradient(uniform: jax.Array, first: jax.Array, second: jax.Array, values: jax.Array) -> jax.Array:
         del uniform
@@ -99,7 +99,7 @@ def _antithetic(
     gradient: Callable[..., jax.Array],
 ) -> jax.Array:
     """The bound over pairs, with ``gradient(uniform, first, second, log-weights of the two)`` for the logits."""
-    logits = params["logits"]
+    logits = family.distribution(params).logits
     fixed = jax.lax.stop_gradient(logits)
     threshold = jax.nn.sigmoid(-fixed)
 
@@ -108,8 +108,8 @@ def _antithetic(
         first, second = (uniform > threshold).astype(logits.dtype), (1 - uniform > threshold).astype(logits.dtype)
 
         def weigh(flat: jax.Array) -> jax.Array:
-            latent = family.unflatten(flat)
-            return monte_carlo.evaluate(log_joint, latent, logits.dtype) - family.log_prob({"logits": fixed}, latent)
+            log_q = jnp.sum(finite.log_probs_bernoulli(finite.Bernoulli(fixed), flat))
+            return monte_carlo.evaluate(log_joint, family.unflatten(flat), logits.dtype) - log_q
 
         values = jax.vmap(weigh)(jnp.stack([first, second]))
         return jnp.mean(values), gradient(uniform, first, second, jax.lax.stop_gradient(values))

@@ -4,11 +4,12 @@ Floor 3.
 """
 
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxelbo import custom_gradients, finite, monte_carlo, validity
+from jaxelbo import custom_gradients, finite, gaussians, monte_carlo, validity
 from jaxelbo.types import Bound, Family, Key, LogJoint, Params
 
 
@@ -47,12 +48,13 @@ def measure_valued(
     True
     """
     traits = validity.check("measure_valued", params, key, family, bound, num_samples)
-    fixed = jax.lax.stop_gradient(params)
+    distribution = family.distribution(params)
+    fixed = jax.lax.stop_gradient(distribution)
     slopes_at = _bernoulli_slopes if traits.distribution is finite.Bernoulli else _gaussian_slopes
 
-    def one(key: Key) -> tuple[jax.Array, Params]:
+    def one(key: Key) -> tuple[jax.Array, NamedTuple]:
         key_value, key_slopes = jax.random.split(key)
-        latent = family.sample(fixed, key_value)
+        latent = jax.lax.stop_gradient(family.sample(params, key_value))
 
         def evaluate(flat: jax.Array) -> jax.Array:
             return monte_carlo.evaluate(log_joint, family.unflatten(flat), flat.dtype)
@@ -64,20 +66,20 @@ def measure_valued(
     values, slopes = monte_carlo.over_samples(one, key, num_samples)
     value = monte_carlo.apply_bound(bound, values) + entropy
     slopes = jax.lax.stop_gradient(jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), slopes))
-    return custom_gradients.add_gradient(value, sum(jnp.vdot(slopes[name], params[name]) for name in slopes))
+    return custom_gradients.add_gradient(value, sum(map(jnp.vdot, slopes, distribution)))
 
 
-def _bernoulli_slopes(evaluate, params: Params, key: Key) -> Params:
-    logits = params["logits"]
-    flat = finite.draw_bernoulli(finite.Bernoulli(logits), key)
+def _bernoulli_slopes(evaluate, bernoulli: finite.Bernoulli, key: Key) -> finite.Bernoulli:
+    flat = finite.draw_bernoulli(bernoulli, key)
     # One of the two draws of each bit is the draw itself.
     values = evaluate(jnp.concatenate([flat[None], _with_each(flat, 1 - flat)]))
     ones_less_zeros = (2 * flat - 1) * (values[0] - values[1:])
-    return {"logits": jax.nn.sigmoid(logits) * jax.nn.sigmoid(-logits) * ones_less_zeros}
+    variances = jax.nn.sigmoid(bernoulli.logits) * jax.nn.sigmoid(-bernoulli.logits)
+    return finite.Bernoulli(variances * ones_less_zeros)
 
 
-def _gaussian_slopes(evaluate, params: Params, key: Key) -> Params:
-    loc, scale = params["loc"], jnp.exp(params["log_scale"])
+def _gaussian_slopes(evaluate, gaussian: gaussians.Diagonal, key: Key) -> gaussians.Diagonal:
+    loc, scale = gaussian.loc, jnp.exp(gaussian.log_scale)
     keys = jax.random.split(key, 4)
     flat = loc + scale * jax.random.normal(keys[0], loc.shape, loc.dtype)
     # A Rayleigh number, from an exponential one; a double-sided Maxwell number and, times a uniform one, a normal one.
@@ -87,7 +89,7 @@ def _gaussian_slopes(evaluate, params: Params, key: Key) -> Params:
     offsets = (rayleigh, -rayleigh, maxwell, normal)
     values = evaluate(jnp.concatenate([_with_each(flat, loc + scale * offset) for offset in offsets]))
     right, left, wide, narrow = jnp.split(values, 4)
-    return {"loc": (right - left) / (scale * math.sqrt(2 * math.pi)), "log_scale": wide - narrow}
+    return gaussians.Diagonal((right - left) / (scale * math.sqrt(2 * math.pi)), wide - narrow)
 
 
 def _with_each(flat: jax.Array, replacements: jax.Array) -> jax.Array:
