@@ -5,6 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO = $(VENV)/.demo
 DEV = $(VENV)/.dev
+PYTEST = $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
 .PHONY: demo test test-fast test-all check lint types doctest notebooks benchmarks clean
@@ -13,14 +14,14 @@ demo: $(DEMO)
 	$(BIN)/python -m jaxelbo $(ARGS)
 
 test: $(DEV)
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-fast: $(DEV)
-	$(BIN)/python -m pytest -m "not slow and not matrix" $(ARGS)
+	$(PYTEST) -m "not slow and not matrix" $(ARGS)
 
 # The whole matrix of estimators, bounds and families too.
 test-all: $(DEV)
-	$(BIN)/python -m pytest -m "" $(ARGS)
+	$(PYTEST) -m "" $(ARGS)
 
 check: lint types doctest
 
@@ -32,7 +33,7 @@ types: $(DEV)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 doctest: $(DEV)
-	$(BIN)/python -m pytest --doctest-modules jaxelbo
+	$(PYTEST) --doctest-modules jaxelbo
 
 # Runs the notebooks in full and writes the .ipynb, with its outputs, beside each .py.
 notebooks: $(DEV)

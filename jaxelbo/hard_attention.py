@@ -35,6 +35,9 @@ def log_evidence(log_policy: jax.Array, log_likelihood: jax.Array) -> jax.Array:
     Raises:
       ValueError: arrays that are not ``[M]`` alike.
 
+    References:
+      Ba, Mnih, Kavukcuoglu (2015), *Multiple Object Recognition with Visual Attention*.
+
     >>> import jax.numpy as jnp
     >>> round(float(jnp.exp(log_evidence(jnp.log(jnp.array([0.5, 0.5])), jnp.log(jnp.array([0.2, 0.6]))))), 4)
     0.4
@@ -53,6 +56,12 @@ def posterior(log_policy: jax.Array, log_likelihood: jax.Array) -> jax.Array:
     Returns:
       ``[M]``, in nats.
 
+    Raises:
+      TypeError, ValueError: arrays that are not floating-point, or not ``[M]`` alike.
+
+    References:
+      Ba, Mnih, Kavukcuoglu (2015), *Multiple Object Recognition with Visual Attention*.
+
     >>> import jax.numpy as jnp
     >>> jnp.exp(posterior(jnp.log(jnp.array([0.5, 0.5])), jnp.log(jnp.array([0.2, 0.6])))).round(2)
     Array([0.25, 0.75], dtype=float32)
@@ -70,6 +79,9 @@ def exact_policy_bound(log_policy: jax.Array, log_likelihood: jax.Array) -> jax.
 
     Returns:
       Scalar, in nats.
+
+    Raises:
+      TypeError, ValueError: arrays that are not floating-point, or not ``[M]`` alike.
 
     References:
       Ba, Mnih, Kavukcuoglu (2015), *Multiple Object Recognition with Visual Attention*.
@@ -94,6 +106,9 @@ def exact_posterior_bound(log_q: jax.Array, log_policy: jax.Array, log_likelihoo
 
     Returns:
       Scalar, in nats.
+
+    Raises:
+      TypeError, ValueError: arrays that are not floating-point, or not ``[M]`` alike.
 
     References:
       Deng, Kim, Chiu, Guo, Rush (2018), *Latent Alignment and Variational Attention*.
@@ -168,6 +183,12 @@ def gap(log_q: jax.Array, log_policy: jax.Array, log_likelihood: jax.Array) -> j
 
     Returns:
       Scalar, in nats, never negative but for rounding.
+
+    Raises:
+      TypeError, ValueError: arrays that are not floating-point, or not ``[M]`` alike.
+
+    References:
+      Ba, Mnih, Kavukcuoglu (2015), *Multiple Object Recognition with Visual Attention*.
 
     >>> import jax.numpy as jnp
     >>> log_policy, log_likelihood = jnp.log(jnp.array([0.5, 0.5])), jnp.array([-1.0, -3.0])

@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from benchmarks import bare, first_use, step_cost, works
+from benchmarks import bare, estimator_cases, first_use, step_cost, works
 
 LIMIT = 1.03
 
@@ -32,6 +32,19 @@ def test_flops_and_bytes_with_closed_form_entropy(make):
     assert flops <= LIMIT and size <= LIMIT
     flops, size = step_cost.step_ratios(make())
     assert flops <= 1.09 and size <= 1.06
+
+
+@pytest.mark.parametrize(
+    "name", ["leave_one_out", "VIMCO, S = 16", "enumeration, 8 bits", "without_replacement, 4 of 64"]
+)
+def test_flops_of_a_gradient_estimator(name):
+    """Against the same estimator by hand."""
+    case = next(case for case in estimator_cases.cases() if case.name == name)
+    ours, by_hand = (
+        jax.jit(jax.grad(value)).lower(case.params, jax.random.key(0), *case.data).compile()
+        for value in (case.ours, case.hand)
+    )
+    assert step_cost.cost_ratios(ours, by_hand)[0] <= LIMIT
 
 
 def test_many_leaves_make_a_small_program():

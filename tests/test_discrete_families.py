@@ -100,6 +100,22 @@ def test_one_pass_is_two(name, wrap):
             np.testing.assert_allclose(ours, like, rtol=1e-10, atol=1e-12)
 
 
+def test_log_probabilities_of_reparameterised_steps():
+    """By way of detached steps: each step's own density, at the params that its past gives it."""
+    make_chain = lambda step: families.sequential(
+        step, lambda params, carry, previous: (carry, {"loc": params * previous, "log_scale": jnp.zeros(1)}),
+        lambda params: (), lambda key: jnp.ones(1), num_steps=3,
+    )  # fmt: skip
+    step = families.mean_field(jnp.zeros(1))
+    chain, detached = make_chain(step), make_chain(families.detached(step))
+    params, latent = jnp.array([0.7]), jnp.array([[0.3], [-1.0], [2.0]])
+    before = np.array([0.0, 0.3, -1.0])
+    expected = stats.norm.logpdf(np.asarray(latent)[:, 0], 0.7 * before)
+    np.testing.assert_allclose(detached.score_log_probs(params, latent), expected, rtol=1e-5)
+    assert chain.score_log_probs(params, latent).shape == (0,)
+    np.testing.assert_allclose(chain.log_prob(params, latent), expected.sum(), rtol=1e-5)
+
+
 @each_finite
 def test_probabilities_add_to_one(name):
     with jax.enable_x64(True):

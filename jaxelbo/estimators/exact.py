@@ -57,6 +57,12 @@ def enumeration_up_to(limit: int) -> Estimator:
     Returns:
       The `Estimator`.
 
+    Raises:
+      TypeError, ValueError: a limit that is no positive integer; when called, as `enumeration`.
+
+    References:
+      Titsias, Lazaro-Gredilla (2015), *Local Expectation Gradients for Black Box Variational Inference*.
+
     >>> import jax, jaxelbo
     >>> family = jaxelbo.families.bernoulli(jax.numpy.zeros(9))
     >>> arguments = family.init(jax.random.key(0)), jax.random.key(1), jax.numpy.sum, family

@@ -21,8 +21,11 @@ def gumbel_softmax(temperature: jax.Array | float) -> Estimator:
       temperature: positive scalar; may be traced.
 
     Returns:
-      The `Estimator`, for families that can be relaxed. It raises ValueError for others, and TypeError for a log joint
-      that turns the relaxed latent into integers.
+      The `Estimator`, for families that can be relaxed.
+
+    Raises:
+      TypeError, ValueError: a temperature that is no positive scalar; when called, a family that cannot be relaxed, a
+        log joint that turns the relaxed latent into integers.
 
     References:
       Jang, Gu, Poole (2017), *Categorical Reparameterization with Gumbel-Softmax*;
@@ -64,7 +67,10 @@ def straight_through(temperature: jax.Array | float) -> Estimator:
       temperature: positive scalar of the relaxation; may be traced.
 
     Returns:
-      The `Estimator`, with the errors of `gumbel_softmax`.
+      The `Estimator`, for families that can be relaxed.
+
+    Raises:
+      TypeError, ValueError: as `gumbel_softmax`.
 
     References:
       Bengio, Leonard, Courville (2013), *Estimating or Propagating Gradients Through Stochastic Neurons for Conditional

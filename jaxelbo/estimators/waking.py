@@ -29,6 +29,9 @@ def wake_phase(
     Returns:
       Scalar, in nats, in the dtype of params.
 
+    Raises:
+      TypeError, ValueError: naming the argument.
+
     References:
       Hinton, Dayan, Frey, Neal (1995), *The Wake-Sleep Algorithm for Unsupervised Neural Networks*.
 

@@ -27,7 +27,8 @@ def sequential(
     The draw at step t has the step family's params that ``step_fn(params, carry, previous)`` returns beside the next
     carry; ``previous`` is the latent of the step before, zeros at the first. Everything the steps remember travels in
     the carry, so any recurrent network can be the policy. One part a step: ``score_log_probs`` is ``[T]`` where the
-    step family's draws carry no gradient, and ``[0]`` where all are reparameterised.
+    step family's draws carry no gradient, and ``[0]`` where all are reparameterised. With `detached` steps it is the
+    log-probability of every step, ``[T]``, whatever they are.
 
     Args:
       step_family: the family of one step; its own params are what ``step_fn`` returns.
