@@ -63,7 +63,7 @@ class Family(NamedTuple):
     num_configurations: int = 0
     relax: Callable[..., tuple[Latent, Latent, Latent]] | None = None
     location_and_scale: Callable[[Params], tuple[Latent, Latent]] | None = None
-    distribution: Callable[[Params], NamedTuple] | None = None
+    distribution: Callable[[Params], Any] | None = None
     unflatten: Callable[[jax.Array], Latent] | None = None
     name: str = "without a name"
 

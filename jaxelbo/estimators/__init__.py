@@ -10,10 +10,10 @@ bound: `jaxelbo.validity`.
 from jaxelbo.estimators.antithetic import arm, disarm
 from jaxelbo.estimators.control_variates import rebar, relax
 from jaxelbo.estimators.decompositions import rao_blackwellised, reward_to_go
-from jaxelbo.estimators.exact import enumeration, enumeration_up_to, without_replacement
+from jaxelbo.estimators.exact import enumeration, enumeration_up_to
 from jaxelbo.estimators.measures import measure_valued
+from jaxelbo.estimators.moving_averages import RunningMoments, moving_average, nvil, running_moments
 from jaxelbo.estimators.relaxed import gumbel_softmax, straight_through
-from jaxelbo.estimators.remembering import RunningMoments, moving_average, nvil, running_moments
 from jaxelbo.estimators.reparameterised import (
     closed_form_entropy,
     doubly_reparameterised,
@@ -21,7 +21,8 @@ from jaxelbo.estimators.reparameterised import (
     sticking_the_landing,
 )
 from jaxelbo.estimators.score import learned_baseline, leave_one_out, score_function, with_baseline
-from jaxelbo.estimators.waking import reweighted_wake_phase, wake_phase
+from jaxelbo.estimators.unordered_sets import without_replacement
+from jaxelbo.estimators.wake_phases import reweighted_wake_phase, wake_phase
 
 __all__ = [
     "RunningMoments",

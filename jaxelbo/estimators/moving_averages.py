@@ -153,7 +153,7 @@ def _check_state(state: RunningMoments, params: Params) -> None:
             f"state must be a RunningMoments, got {checks.describe(state)}; start with estimators.running_moments()."
         )
     dtype = jnp.result_type(*jax.tree.leaves(params))
-    expected = RunningMoments(*(jax.ShapeDtypeStruct((), dtype),) * 2)
+    expected = jax.eval_shape(lambda: running_moments(dtype))
     checks.check_like(state, expected, "state", f"params of dtype {dtype}")
 
 
