@@ -44,7 +44,7 @@ def without_replacement(
     >>> params, table = {"logits": jnp.array([0.0, 1.0, 2.0])}, jnp.array([1.0, 5.0, 2.0])
     >>> arguments = params, jax.random.key(1), lambda z: table[z], family
     >>> value = jaxelbo.elbo(*arguments, num_samples=3, estimator=without_replacement)
-    >>> bool(jnp.isclose(value, jaxelbo.elbo(*arguments, num_samples=1, estimator=enumeration)))
+    >>> bool(jnp.isclose(value, jaxelbo.elbo(*arguments, num_samples=1, estimator=jaxelbo.estimators.enumeration)))
     True
     """
     traits = validity.check("without_replacement", params, key, family, bound, num_samples)
