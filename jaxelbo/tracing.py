@@ -48,11 +48,15 @@ def _through(operation: Any, inputs: list[bool]) -> tuple[bool, list[bool]]:
     """As `_walk`, for one operation of a program."""
     name, params = operation.primitive.name, operation.params
     if name == "scan":
-        fixed = params["num_consts"]
-        return _loop(params["jaxpr"].jaxpr, inputs[:fixed], inputs[fixed:], params["num_carry"])
+        body = getattr(params["jaxpr"], "jaxpr", params["jaxpr"])
+        # Inputs are constants, carry and rows, outputs carry and rows; those that are rows have an axis more outside.
+        num_rows = _num_different(operation.invars, body.invars)
+        num_carry = len(body.outvars) - _num_different(operation.outvars, body.outvars)
+        num_fixed = len(inputs) - num_rows - num_carry
+        return _loop(body, inputs[:num_fixed], inputs[num_fixed:], num_carry)
     if name == "while":
         of_condition, of_body = params["cond_nconsts"], params["body_nconsts"]
-        condition, body = params["cond_jaxpr"].jaxpr, params["body_jaxpr"].jaxpr
+        condition, body = (getattr(params[of], "jaxpr", params[of]) for of in ("cond_jaxpr", "body_jaxpr"))
         carry = inputs[of_condition + of_body :]
         found, carry = _loop(body, inputs[of_condition : of_condition + of_body], carry, len(carry))
         return found or _walk(condition, inputs[:of_condition] + carry)[0], carry
@@ -67,6 +71,10 @@ def _through(operation: Any, inputs: list[bool]) -> tuple[bool, list[bool]]:
     ]
     outputs = [any(column) for column in zip(*(marks for _, marks in results), strict=True)]
     return any(found for found, _ in results), outputs if len(outputs) == len(is_integer) else [True] * len(is_integer)
+
+
+def _num_different(outside: Any, inside: Any) -> int:
+    return sum(one.aval.shape != other.aval.shape for one, other in zip(outside, inside, strict=True))
 
 
 def _loop(body: Any, fixed: list[bool], given: list[bool], num_carry: int) -> tuple[bool, list[bool]]:

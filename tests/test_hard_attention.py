@@ -114,7 +114,7 @@ def test_cells_of_probability_zero():
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match=r"must have one shape \[M\], got \(3,\), \(2,\)"):
+    with pytest.raises(ValueError, match=r"must have one shape \[M\], M at least 1, got \(3,\), \(2,\)"):
         hard_attention.log_evidence(jnp.zeros(3), jnp.zeros(2))
     with pytest.raises(ValueError, match="vmap over data"):
         hard_attention.exact_policy_bound(jnp.zeros((2, 3)), jnp.zeros((2, 3)))
