@@ -78,8 +78,8 @@ def small_digits() -> tuple[Digits, Digits]:
         from sklearn import datasets
     except ImportError:
         raise ImportError("small_digits reads them from scikit-learn: pip install scikit-learn.") from None
-    bunch = datasets.load_digits()
-    images, labels = (bunch.images / 16).astype(np.float32), bunch.target.astype(np.int32)
+    pixels, labels = (np.asarray(array) for array in datasets.load_digits(return_X_y=True))
+    images, labels = (pixels.reshape(-1, 8, 8) / 16).astype(np.float32), labels.astype(np.int32)
     return Digits(images[:1500], labels[:1500]), Digits(images[1500:], labels[1500:])
 
 
