@@ -92,6 +92,14 @@ def check_floating(array: Any, name: str, axes: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must have shape {shape}, got {array.shape}; vmap over other axes.")
 
 
+def check_label(label: Any, num_classes: int) -> None:
+    """Requires one integer, within range where its value is known."""
+    if not _is_array_like(label) or jnp.shape(label) != () or not jnp.issubdtype(jnp.result_type(label), jnp.integer):
+        raise TypeError(f"label must be one integer, got {describe(label)}; vmap over data.")
+    if not is_traced(label) and not 0 <= int(label) < num_classes:
+        raise ValueError(f"label must be between 0 and {num_classes - 1}, got {int(label)}.")
+
+
 def check_callable(function: Any, name: str) -> None:
     """Requires something that can be called."""
     if not callable(function):

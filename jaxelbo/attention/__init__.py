@@ -3,6 +3,14 @@
 Built on the public functions of the toolkit alone; `jaxelbo.hard_attention` has the bound itself.
 """
 
-from jaxelbo.attention import canvases, digit_files, glimpses, layers, one_glimpse
+from jaxelbo.attention import (
+    canvases,
+    digit_files,
+    glimpses,
+    layers,
+    learning_rules,
+    one_glimpse,
+    recurrent_attention,
+)
 
-__all__ = ["canvases", "digit_files", "glimpses", "layers", "one_glimpse"]
+__all__ = ["canvases", "digit_files", "glimpses", "layers", "learning_rules", "one_glimpse", "recurrent_attention"]

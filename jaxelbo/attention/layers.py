@@ -70,7 +70,7 @@ def dense(params: Params, x: jax.Array) -> jax.Array:
     """
     if x.shape[-1] != params["weight"].shape[0]:
         raise ValueError(f"x must have {params['weight'].shape[0]} inputs on its last axis, got shape {x.shape}.")
-    return x @ params["weight"] + params["bias"]
+    return x @ params["weight"] + params["bias"].reshape((1,) * (x.ndim - 1) + (-1,))
 
 
 def lstm_init(key: Key, num_inputs: int, num_units: int) -> Params:

@@ -204,7 +204,7 @@ def sampled_bound(
     >>> bool(sampled_bound(params, key, jnp.ones((24, 24)), 3, shape=shape, num_samples=4) < 0)
     True
     """
-    _check_label(label, shape)
+    checks.check_label(label, shape.num_classes)
     levels, places = _levels(image, shape), locations(shape)
 
     def log_likelihood(place: jax.Array) -> jax.Array:
@@ -241,7 +241,7 @@ def exact(params: Params, image: jax.Array, label: jax.Array, shape: Shape) -> E
     >>> bool(abs(of.log_evidence - of.bound - of.gap) < 1e-5)
     True
     """
-    _check_label(label, shape)
+    checks.check_label(label, shape.num_classes)
     policy, likelihood = log_policy(params, image, shape), log_classes(params, image, shape)[:, label]
     return Exact(
         log_evidence=hard_attention.log_evidence(policy, likelihood),
@@ -284,10 +284,3 @@ def _check_image(image: jax.Array, shape: Shape) -> None:
     checks.check_floating(image, "image", ("H", "W"))
     if image.shape != (shape.image_size,) * 2:
         raise ValueError(f"image must have shape {(shape.image_size,) * 2}, got {image.shape}; vmap over images.")
-
-
-def _check_label(label: jax.Array, shape: Shape) -> None:
-    if jnp.shape(label) != () or not jnp.issubdtype(jnp.result_type(label), jnp.integer):
-        raise TypeError(f"label must be one integer, got {checks.describe(label)}; vmap over images.")
-    if not checks.is_traced(label) and not 0 <= int(label) < shape.num_classes:
-        raise ValueError(f"label must be between 0 and {shape.num_classes - 1}, got {int(label)}.")

@@ -147,9 +147,9 @@ def _with_control_variate(
         hard, soft, again = family.relax(params, key, held[0])
         log_q = family.log_prob(params, hard)
         log_weight = monte_carlo.evaluate(log_joint, hard, log_q.dtype) - log_q
-        given = control, family, fixed, key, jax.lax.stop_gradient(log_weight)
         # Signal and slopes hold the model's parameters, which are not to learn from them.
-        signal, slope, slope_again = jax.lax.stop_gradient(_signal_and_slopes(*given, held))
+        relaxed = jax.lax.stop_gradient((soft, again))
+        signal, slope, slope_again = jax.lax.stop_gradient(_signal_and_slopes(control, *relaxed, log_weight, held))
         surrogate = _inner(slope, soft) - _inner(slope_again, again)
         return log_weight, family.score_log_probs(params, hard), signal, surrogate
 
@@ -169,10 +169,9 @@ def _with_control_variate(
 
 
 def _signal_and_slopes(
-    control: Callable[..., jax.Array], family: Family, fixed: Params, key: Key, log_weight: jax.Array, tuned: PyTree
+    control: Callable[..., jax.Array], soft: Latent, again: Latent, log_weight: jax.Array, tuned: PyTree
 ) -> tuple[jax.Array, Latent, Latent]:
     """The signal f(b) - c(z'), and the gradients of c at z and at z'."""
-    _, soft, again = family.relax(fixed, key, tuned[0])
     slope = jax.grad(control, argnums=1)(tuned, soft)
     value_again, slope_again = jax.value_and_grad(control, argnums=1)(tuned, again)
     return log_weight - value_again, slope, slope_again
@@ -182,7 +181,8 @@ def _gradient(
     control: Callable[..., jax.Array], family: Family, fixed: Params, key: Key, log_weight: jax.Array, tuned: PyTree
 ) -> PyTree:
     """The gradient in params that one draw gives, as a function of what is tuned."""
-    signal, slope, slope_again = _signal_and_slopes(control, family, fixed, key, log_weight, tuned)
+    _, soft, again = family.relax(fixed, key, tuned[0])
+    signal, slope, slope_again = _signal_and_slopes(control, soft, again, log_weight, tuned)
 
     def surrogate(params: Params) -> jax.Array:
         hard, soft, again = family.relax(params, key, tuned[0])

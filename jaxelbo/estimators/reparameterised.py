@@ -6,7 +6,7 @@ Floor 3.
 import jax
 
 from jaxelbo import custom_gradients, monte_carlo, surrogates, validity
-from jaxelbo.types import Bound, Family, Key, LogJoint, Params
+from jaxelbo.types import Bound, Family, Key, Latent, LogJoint, Params
 
 
 def pathwise(
@@ -83,7 +83,8 @@ def sticking_the_landing(
     True
     """
     validity.check("sticking_the_landing", params, key, family, bound, num_samples)
-    return monte_carlo.apply_bound(bound, _path_log_weights(params, key, log_joint, family, num_samples))
+    draws = _draws(params, key, family, num_samples)
+    return monte_carlo.apply_bound(bound, _path_log_weights(params, *draws, log_joint, family))
 
 
 def doubly_reparameterised(
@@ -125,9 +126,14 @@ def doubly_reparameterised(
     True
     """
     validity.check("doubly_reparameterised", params, key, family, bound, num_samples)
-    log_weights = monte_carlo.log_weights_of_draws(jax.lax.stop_gradient(params), key, log_joint, family, num_samples)
-    scales = surrogates.path_scales(bound, log_weights)
-    return monte_carlo.apply_bound(bound, _path_log_weights(params, key, log_joint, family, num_samples, scales))
+    latents, log_q = _draws(params, key, family, num_samples)
+
+    def log_weight(latent: Latent, log_q: jax.Array) -> jax.Array:
+        return monte_carlo.evaluate(log_joint, latent, log_q.dtype) - log_q
+
+    scales = surrogates.path_scales(bound, jax.vmap(log_weight)(*jax.lax.stop_gradient((latents, log_q))))
+    latents = jax.vmap(custom_gradients.scale_gradient)(latents, scales)
+    return monte_carlo.apply_bound(bound, _path_log_weights(params, latents, log_q, log_joint, family))
 
 
 def closed_form_entropy(
@@ -175,19 +181,22 @@ def closed_form_entropy(
     return surrogates.add_scores(monte_carlo.apply_bound(bound, terms), scores, signals[:, None]) + entropy
 
 
+def _draws(params: Params, key: Key, family: Family, num_samples: int) -> tuple[Latent, jax.Array]:
+    """S latents and their log-probabilities, made once: no compiler merges two makings of random numbers in a loop."""
+    return monte_carlo.over_samples(lambda key: family.sample_and_log_prob(params, key), key, num_samples)
+
+
 def _path_log_weights(
-    params: Params, key: Key, log_joint: LogJoint, family: Family, num_samples: int, scales: jax.Array | None = None
+    params: Params, latents: Latent, log_q: jax.Array, log_joint: LogJoint, family: Family
 ) -> jax.Array:
-    """Log-weights ``[S]`` with log q's own parameters held fixed; what flows back into draw s is scaled, if told so."""
+    """Log-weights ``[S]`` of these draws, with log q's own parameters held fixed."""
     fixed = jax.lax.stop_gradient(params)
 
-    def log_weight(key: Key, scale: jax.Array | None = None) -> jax.Array:
-        latent, log_q = family.sample_and_log_prob(params, key)
-        latent = latent if scale is None else custom_gradients.scale_gradient(latent, scale)
+    def log_weight(latent: Latent, log_q: jax.Array) -> jax.Array:
         # The value is that of the draw, to the last bit; the gradient is that of log q with all that makes q held
         # fixed, be it in params or in what the family closes over.
         path = custom_gradients.hold_closure(family.log_prob, fixed, latent)
         log_q = custom_gradients.add_gradient(jax.lax.stop_gradient(log_q), path)
         return monte_carlo.evaluate(log_joint, latent, log_q.dtype) - log_q
 
-    return monte_carlo.over_samples(log_weight, key, num_samples, *(() if scales is None else (scales,)))
+    return jax.vmap(log_weight)(latents, log_q)
