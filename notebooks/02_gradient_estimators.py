@@ -164,6 +164,7 @@ def is_unbiased(measured, exact):
     return bool(np.all(np.abs(measured.mean - exact) < 4 * measured.standard_error + 2e-5))
 
 
+@functools.cache  # one function, and so one program, however often it is asked for
 def plain(estimator):
     """For those that learn nothing."""
     return lambda learned: estimator
