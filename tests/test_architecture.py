@@ -58,6 +58,7 @@ def test_runtime_packages_alone_and_nothing_private():
         "itertools",
         "math",
         "operator",
+        "os",
         "pathlib",
         "statistics",
         "struct",

@@ -37,10 +37,13 @@ def save(path: str | pathlib.Path, tree: PyTree, configuration: str) -> None:
     """
     path = pathlib.Path(path)
     checks.check_arrays(tree, "tree")
-    leaves = {f"leaf {index}": np.asarray(_data(leaf)) for index, leaf in enumerate(jax.tree.leaves(tree))}
+    arrays: dict[str, Any] = {
+        f"leaf {index}": np.asarray(_data(leaf)) for index, leaf in enumerate(jax.tree.leaves(tree))
+    }
+    arrays |= {"configuration": np.array(configuration), "structure": np.array(_structure(tree))}
     temporary = path.with_name(path.name + ".part")
     with temporary.open("wb") as file:
-        np.savez(file, configuration=np.array(configuration), structure=np.array(_structure(tree)), **leaves)
+        np.savez(file, **arrays)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
@@ -98,7 +101,8 @@ def _data(leaf: Any) -> Any:
 
 
 def _like(array: np.ndarray, leaf: Any) -> jax.Array:
-    return jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else jnp.asarray(array)
+    data = jnp.asarray(array)
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else data
 
 
 def _structure(tree: PyTree) -> str:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxelbo import checks
+from jaxelbo import bounds, checks
 from jaxelbo.attention import glimpses, layers
 from jaxelbo.attention.learning_rules import LearningRule, Paths
 from jaxelbo.types import Key, Params
@@ -39,6 +39,26 @@ class Shape(NamedTuple):
     num_features: int = 128
     num_units: int = 256
     num_classes: int = 10
+
+
+class Scores(NamedTuple):
+    """How one test image fares, to be averaged; the three errors side by side, since averaging hides a poor policy.
+
+    Attributes:
+      one_path: share of wrong labels on single paths.
+      mean_path: whether the label on the mean path is wrong.
+      averaged: whether the label of the averaged probabilities is wrong.
+      bound: F, the mean of log p(y|l, I) over paths, in nats.
+      many_sample_bound: log of the mean of p(y|l, I) over the paths, in nats; between F and log p(y|I) in expectation.
+      spread: root mean square distance of locations from those of the mean path.
+    """
+
+    one_path: jax.Array
+    mean_path: jax.Array
+    averaged: jax.Array
+    bound: jax.Array
+    many_sample_bound: jax.Array
+    spread: jax.Array
 
 
 class Path(NamedTuple):
@@ -197,6 +217,49 @@ def objective(
     rewards = jnp.broadcast_to(is_right[:, None], path.log_probs.shape).astype(path.log_probs.dtype)
     paths = Paths(path.log_classes[:, label], path.log_probs, rewards, path.features)
     return rule(paths, params["baseline"], state)
+
+
+def evaluate(params: Params, key: Key, image: jax.Array, label: jax.Array, *, shape: Shape, num_samples: int) -> Scores:
+    """Error and bounds of one image, on S paths and on the mean path.
+
+    Args:
+      params: of `init`.
+      key: one random key, not of the training's.
+      image: ``[H, W]``, between 0 and 1.
+      label: integer scalar.
+      shape: sizes of the system.
+      num_samples: S, static.
+
+    Returns:
+      `Scores`, scalars.
+
+    Raises:
+      TypeError, ValueError: naming the argument.
+
+    References:
+      Mnih, Heess, Graves, Kavukcuoglu (2014), *Recurrent Models of Visual Attention*.
+
+    >>> import jax, jax.numpy as jnp
+    >>> shape = Shape(image_size=28, glimpse_size=8)
+    >>> arguments = init(jax.random.key(0), shape), jax.random.key(1), jnp.zeros((28, 28)), 3
+    >>> scores = evaluate(*arguments, shape=shape, num_samples=10)
+    >>> bool(scores.bound <= scores.many_sample_bound)
+    True
+    """
+    num_samples = checks.check_count(num_samples, "num_samples")
+    checks.check_label(label, shape.num_classes)
+    keys = jax.random.split(key, num_samples)
+    paths = jax.vmap(lambda key: sample_path(params, key, image, shape))(keys)
+    mean = mean_path(params, image, shape)
+    averaged = jax.nn.logsumexp(paths.log_classes, axis=0)
+    return Scores(
+        one_path=jnp.mean(jnp.argmax(paths.log_classes, axis=1) != label),
+        mean_path=(jnp.argmax(mean.log_classes) != label).astype(jnp.float32),
+        averaged=(jnp.argmax(averaged) != label).astype(jnp.float32),
+        bound=bounds.mean(paths.log_classes[:, label]),
+        many_sample_bound=bounds.importance_weighted(paths.log_classes[:, label]),
+        spread=jnp.sqrt(jnp.mean(jnp.sum((paths.locations - mean.locations[None]) ** 2, axis=-1))),
+    )
 
 
 def _run(params: Params, image: jax.Array, noise: jax.Array, shape: Shape) -> Path:

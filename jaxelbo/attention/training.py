@@ -117,8 +117,10 @@ def train(
             return (optax.apply_updates(params, updates), optimizer_state, rule_state), metrics | {"loss": loss}
 
         keys = jax.random.split(key_steps, len(batches))
-        carry, metrics = jax.lax.scan(step, tuple(training[:3]), (batches, keys))
-        return Training(*carry, training.epoch + 1), jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), metrics)
+        before = training.params, training.optimizer_state, training.rule_state
+        (params, optimizer_state, rule_state), metrics = jax.lax.scan(step, before, (batches, keys))
+        after = Training(params, optimizer_state, rule_state, training.epoch + 1)
+        return after, jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), metrics)
 
     while int(training.epoch) < num_epochs:
         epoch = int(training.epoch)

@@ -1,0 +1,118 @@
+"""What a command shows: progress by epochs, a table over seeds, and the paths of glimpses as a picture.
+
+Attention; rich and matplotlib are imported when something is shown.
+"""
+
+import contextlib
+import pathlib
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxelbo.attention.training import Training
+from jaxelbo.types import PyTree
+
+
+@contextlib.contextmanager
+def epoch_bar(description: str, num_epochs: int) -> Iterator[Callable[[Training, PyTree], None]]:
+    """A progress bar as a callback of `training.train`: rate, time left, and the epoch's metrics.
+
+    Args:
+      description: what stands before the bar.
+      num_epochs: in all.
+
+    Yields:
+      The callback.
+
+    Raises:
+      ImportError: the package rich is not installed.
+
+    >>> with epoch_bar("seed 0", 10) as callback:  # doctest: +SKIP
+    ...     training.train(..., callback=callback)
+    """
+    try:
+        from rich import progress
+    except ImportError:
+        raise ImportError('progress is drawn with rich: pip install "jaxelbo[demo]".') from None
+    columns = (*progress.Progress.get_default_columns(), progress.TextColumn("{task.fields[metrics]}"))
+    with progress.Progress(*columns) as bar:
+        task = bar.add_task(description, total=num_epochs, metrics="")
+
+        def callback(training: Training, metrics: PyTree) -> None:
+            words = ", ".join(f"{name} {float(np.mean(value)):.4f}" for name, value in metrics.items())
+            bar.update(task, completed=int(training.epoch), metrics=words)
+
+        yield callback
+
+
+def table(names: Sequence[str], rows: Sequence[Sequence[float]], title: str) -> Any:
+    """A row a seed and their medians, for rich to print.
+
+    Args:
+      names: of the columns.
+      rows: one a seed.
+      title: above it.
+
+    Returns:
+      A ``rich.table.Table``.
+
+    Raises:
+      ImportError: the package rich is not installed.
+
+    >>> table(["error"], [[0.1], [0.2]], "test").row_count
+    3
+    """
+    try:
+        from rich.table import Table
+    except ImportError:
+        raise ImportError('tables are drawn with rich: pip install "jaxelbo[demo]".') from None
+    shown = Table("seed", *(name.replace("_", " ") for name in names), title=title)
+    for seed, row in enumerate(rows):
+        shown.add_row(str(seed), *(f"{number:.4f}" for number in row), end_section=seed == len(rows) - 1)
+    shown.add_row("median", *(f"{statistics.median(column):.4f}" for column in zip(*rows, strict=True)))
+    return shown
+
+
+def draw_paths(
+    path: pathlib.Path, images: np.ndarray, locations: np.ndarray, labels: np.ndarray, size: int, num_scales: int
+) -> None:
+    """Writes a PNG: each image with its glimpses in the order in which they were taken, and the label that was read.
+
+    Args:
+      path: of the picture.
+      images: ``[B, H, W]``.
+      locations: ``[B, N, 2]``, down and across.
+      labels: ``[B]``.
+      size: side of the finest patch of a glimpse in pixels.
+      num_scales: patches of a glimpse; the widest of the last glimpse is drawn too.
+
+    Raises:
+      ImportError: the package matplotlib is not installed.
+
+    >>> draw_paths(path, images, locations, labels, 8, 1)  # doctest: +SKIP
+    """
+    try:
+        from matplotlib.figure import Figure
+        from matplotlib.patches import Rectangle
+    except ImportError:
+        raise ImportError('pictures are drawn with matplotlib: pip install "jaxelbo[demo]".') from None
+    columns = min(6, len(images))
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(1.9 * columns, 2.1 * rows), layout="constrained")
+    for index, (image, where, label) in enumerate(zip(images, locations, labels, strict=True)):
+        axis = figure.add_subplot(rows, columns, index + 1)
+        axis.imshow(image, cmap="gray_r", vmin=0, vmax=1, extent=(0, image.shape[1], image.shape[0], 0))
+        points = (np.clip(where, -1, 1) + 1) / 2 * image.shape
+        axis.plot(points[:, 1], points[:, 0], "-", color="#c8553d", linewidth=1)
+        for step, (down, across) in enumerate(points):
+            is_last = step == len(points) - 1
+            color = "#1f6f8b" if is_last else "#d9a441"
+            for side in (size, size * 2 ** (num_scales - 1)) if is_last and num_scales > 1 else (size,):
+                corner = across - side / 2, down - side / 2
+                axis.add_patch(Rectangle(corner, side, side, fill=False, color=color, linewidth=1.2))
+            axis.text(across, down, str(step + 1), color=color, fontsize=7, ha="center", va="center")
+        axis.set_title(f"read: {label}", fontsize=9)
+        axis.set(xticks=[], yticks=[], xlim=(0, image.shape[1]), ylim=(image.shape[0], 0))
+    figure.savefig(path, dpi=150)
