@@ -73,6 +73,7 @@ def of_canvases(make: Callable[[np.random.Generator, Digits], Canvases], train: 
       Mnih, Heess, Graves, Kavukcuoglu (2014), *Recurrent Models of Visual Attention*.
 
     >>> import functools
+    >>> from jaxelbo.attention import canvases
     >>> task = of_canvases(functools.partial(canvases.translated, size=24), *read_digits("small"))
     >>> task.image_size, task.epoch(0, 0)[0].shape, task.test_images.shape
     (24, (1500, 24, 24), (297, 24, 24))
