@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from jaxelbo import bounds, estimators, families, validity
+from tests.matrix import quick_jit
 from tests.test_validity import NUM_SCORES, estimator_named
 
 KEY = jax.random.key(3)
@@ -54,7 +55,7 @@ def test_gradient_is_that_of_params(leaf, name, bound):
         NUM_SCORES.append(2)
         estimator = estimator_named(name)
 
-        @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+        @quick_jit
         @functools.partial(jax.grad, argnums=(0, 1))
         def gradients(params, shift):
             return estimator(params, KEY, log_joint, closing_over(family, leaf, shift), bound, 3)

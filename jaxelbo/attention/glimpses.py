@@ -110,6 +110,19 @@ def bilinear_glimpse(levels: Pyramid, location: jax.Array, *, size: int) -> jax.
     return jnp.stack(patches)
 
 
+def check_square(image: jax.Array, image_size: int) -> None:
+    """Requires one image of that side, without channels."""
+    checks.check_floating(image, "image", ("H", "W"))
+    if image.shape != (image_size,) * 2:
+        raise ValueError(f"image must have shape {(image_size,) * 2}, got {image.shape}; vmap over images.")
+
+
+def check_fits(glimpse_size: int, image_size: int) -> None:
+    """Requires a glimpse that is not larger than the image."""
+    if glimpse_size > image_size:
+        raise ValueError(f"shape.glimpse_size must be at most {image_size}, the image's, got {glimpse_size}.")
+
+
 def _corners(levels: Pyramid, location: jax.Array, size: int) -> list[jax.Array]:
     """Top left corner of each patch on its padded level, in that level's pixels."""
     checks.check_floating(location, "location", ("2",))

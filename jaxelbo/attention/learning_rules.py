@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from jaxelbo import bounds, checks, custom_gradients, surrogates
 from jaxelbo.attention import layers
-from jaxelbo.estimators import RunningMoments
+from jaxelbo.estimators import RunningMoments, moving_averages
 from jaxelbo.types import Bound, Params
 
 
@@ -110,14 +110,12 @@ def moving_average(decay: float = 0.9) -> LearningRule:
     >>> round(float(state.mean), 4)
     -0.2
     """
-    checks.check_real(decay, "decay")
+    moving_averages.check_decay(decay)
 
     def rule(paths: Paths, baseline_params: Params, state: RunningMoments) -> tuple[jax.Array, RunningMoments]:
         del baseline_params
-        values = jax.lax.stop_gradient(paths.log_likelihoods)
         value = surrogates.score_function(bounds.mean, paths.log_likelihoods, _path_scores(paths), state.mean)
-        now = RunningMoments(jnp.mean(values), jnp.mean((values - state.mean) ** 2))
-        return value, jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state, now)
+        return value, moving_averages.update_moments(state, paths.log_likelihoods, decay)
 
     return rule
 

@@ -273,14 +273,9 @@ def _check_shape(shape: Shape) -> None:
         raise TypeError(f"shape must be a one_glimpse.Shape, got {checks.describe(shape)}.")
     for name, value in shape._asdict().items():
         checks.check_count(value, f"shape.{name}")
-    if shape.glimpse_size > shape.image_size:
-        raise ValueError(
-            f"shape.glimpse_size must be at most {shape.image_size}, the image's, got {shape.glimpse_size}."
-        )
+    glimpses.check_fits(shape.glimpse_size, shape.image_size)
 
 
 def _check_image(image: jax.Array, shape: Shape) -> None:
     _check_shape(shape)
-    checks.check_floating(image, "image", ("H", "W"))
-    if image.shape != (shape.image_size,) * 2:
-        raise ValueError(f"image must have shape {(shape.image_size,) * 2}, got {image.shape}; vmap over images.")
+    glimpses.check_square(image, shape.image_size)

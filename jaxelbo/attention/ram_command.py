@@ -82,8 +82,8 @@ def _train(options: argparse.Namespace, task: tasks.Task, shape: recurrent_atten
     from jaxelbo.attention import reports
 
     rule, rule_state = RULES[options.rule](options.reward_weight)
-    num_rows = len(task.epoch(seed, 0)[1])
-    num_steps = options.epochs * (num_rows // min(options.batch_size, num_rows))
+    batch_size = min(options.batch_size, task.num_images)
+    num_steps = options.epochs * (task.num_images // batch_size)
     optimizer = optax.adam(optax.cosine_decay_schedule(options.learning_rate, num_steps))
     key_init, key = jax.random.split(jax.random.key(seed))
 
@@ -110,7 +110,7 @@ def _train(options: argparse.Namespace, task: tasks.Task, shape: recurrent_atten
             optimizer,
             functools.partial(task.epoch, seed),
             num_epochs=options.epochs,
-            batch_size=min(options.batch_size, num_rows),
+            batch_size=batch_size,
             checkpoint=options.output / f"{options.task}-seed-{seed}.npz",
             configuration=configuration,
             callback=callback,

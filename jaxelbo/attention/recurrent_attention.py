@@ -264,9 +264,7 @@ def evaluate(params: Params, key: Key, image: jax.Array, label: jax.Array, *, sh
 
 def _run(params: Params, image: jax.Array, noise: jax.Array, shape: Shape) -> Path:
     _check_shape(shape)
-    checks.check_floating(image, "image", ("H", "W"))
-    if image.shape != (shape.image_size,) * 2:
-        raise ValueError(f"image must have shape {(shape.image_size,) * 2}, got {image.shape}; vmap over images.")
+    glimpses.check_square(image, shape.image_size)
     levels = glimpses.pyramid(image, size=shape.glimpse_size, num_scales=shape.num_scales)
 
     def step(hidden: jax.Array, noise: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
@@ -293,7 +291,4 @@ def _check_shape(shape: Shape) -> None:
                 raise ValueError(f"shape.policy_scale must be positive, got {value}.")
         else:
             checks.check_count(value, f"shape.{name}")
-    if shape.glimpse_size > shape.image_size:
-        raise ValueError(
-            f"shape.glimpse_size must be at most {shape.image_size}, the image's, got {shape.glimpse_size}."
-        )
+    glimpses.check_fits(shape.glimpse_size, shape.image_size)

@@ -24,12 +24,14 @@ class Task(NamedTuple):
 
     Attributes:
       image_size: side of the images in pixels.
+      num_images: N, in each epoch.
       epoch: ``(seed, epoch) -> (images [N, H, W] uint8, labels)``, to train on.
       test_images: ``[N, H, W]`` uint8, made of test digits alone.
       test_labels: theirs.
     """
 
     image_size: int
+    num_images: int
     epoch: Callable[[int, int], tuple[np.ndarray, np.ndarray]]
     test_images: np.ndarray
     test_labels: np.ndarray
@@ -84,7 +86,7 @@ def of_canvases(make: Callable[[np.random.Generator, Digits], Canvases], train: 
         return as_bytes(made.images), made.labels
 
     made = make(np.random.default_rng(TEST_SEED), test)
-    return Task(made.images.shape[1], epoch, as_bytes(made.images), made.labels)
+    return Task(made.images.shape[1], len(train.images), epoch, as_bytes(made.images), made.labels)
 
 
 def of_digits(train: Digits, test: Digits) -> Task:
@@ -104,7 +106,9 @@ def of_digits(train: Digits, test: Digits) -> Task:
     8
     """
     shown = as_bytes(train.images), train.labels
-    return Task(train.images.shape[1], lambda seed, number: shown, as_bytes(test.images), test.labels)
+    return Task(
+        train.images.shape[1], len(train.images), lambda seed, number: shown, as_bytes(test.images), test.labels
+    )
 
 
 def as_bytes(images: np.ndarray) -> np.ndarray:

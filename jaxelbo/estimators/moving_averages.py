@@ -76,11 +76,11 @@ def moving_average(
     >>> bool(state.mean == 0.1 * value)
     True
     """
-    _check_decay(decay)
+    check_decay(decay)
     validity.check("moving_average", params, key, family, bound, num_samples)
     _check_state(state, params)
     value, log_weights = with_prediction(params, key, log_joint, family, bound, num_samples, state.mean)
-    return value, _update(state, log_weights, decay)
+    return value, update_moments(state, log_weights, decay)
 
 
 def nvil(
@@ -116,7 +116,7 @@ def nvil(
     >>> value, state = estimator(*arguments, running_moments())
     """
     check_baseline(baseline_fn, inputs)
-    _check_decay(decay)
+    check_decay(decay)
 
     def estimator(
         params: Params,
@@ -135,12 +135,13 @@ def nvil(
         signals = signals / jnp.maximum(1, jnp.sqrt(state.variance))
         value = surrogates.add_scores(value, scores, signals[:, None])
         value = custom_gradients.add_gradient(value, surrogates.regression(prediction, log_weights - state.mean))
-        return value, _update(state, log_weights - prediction, decay)
+        return value, update_moments(state, log_weights - prediction, decay)
 
     return estimator
 
 
-def _update(state: RunningMoments, signals: jax.Array, decay: float) -> RunningMoments:
+def update_moments(state: RunningMoments, signals: jax.Array, decay: float) -> RunningMoments:
+    """The state after one more step's signals; no gradient flows through."""
     signals = jax.lax.stop_gradient(signals)
     mean, variance = jnp.mean(signals), jnp.mean((signals - state.mean) ** 2)
     new = jax.tree.map(lambda old, now: decay * old + (1 - decay) * now, state, RunningMoments(mean, variance))
@@ -157,7 +158,8 @@ def _check_state(state: RunningMoments, params: Params) -> None:
     checks.check_like(state, expected, "state", f"params of dtype {dtype}")
 
 
-def _check_decay(decay: float) -> None:
+def check_decay(decay: float) -> None:
+    """Requires a number, between 0 and 1 where its value is known."""
     checks.check_real(decay, "decay")
     if isinstance(decay, int | float) and not 0 <= decay <= 1:
         raise ValueError(f"decay must be between 0 and 1, got {decay}.")
