@@ -44,7 +44,9 @@ def cases():
         for name in validity.RULES:
             for bound in (bounds.mean, bounds.importance_weighted):
                 if not validity.refusal(name, traits, bound, 3):
-                    yield pytest.param(leaf, name, bound, id=f"{leaf}-{name}-{bound.__name__}")
+                    # The first bound finds what a closure loses; the second passes through the same functions.
+                    marks = [pytest.mark.matrix] * (bound is not bounds.mean and name != "doubly_reparameterised")
+                    yield pytest.param(leaf, name, bound, id=f"{leaf}-{name}-{bound.__name__}", marks=marks)
 
 
 @pytest.mark.parametrize(("leaf", "name", "bound"), list(cases()))

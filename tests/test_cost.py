@@ -68,4 +68,5 @@ def test_programs_compiled():
 
 @pytest.mark.slow
 def test_import_is_quick():
-    assert min(first_use.import_seconds() for _ in range(3)) < 0.1
+    """0.1 s on a quiet machine, where what it needs takes 0.7 s to import; a ratio, for machines that are not."""
+    assert min(added / needed for needed, added in (first_use.import_seconds() for _ in range(3))) < 0.1 / 0.7

@@ -60,12 +60,18 @@ each_finite = pytest.mark.parametrize("name", FINITE)
 def test_a_draw_knows_its_log_density(name, dtype):
     family = make(name)
     params = oracles.random_params(family, 1)
-    latent, log_q = jax.jit(family.sample_and_log_prob)(params, KEY)
-    for leaf, like in zip(jax.tree.leaves(latent), jax.tree.leaves(family.sample(params, KEY)), strict=True):
+
+    @matrix.quick_jit
+    def draw(params):
+        latent, log_q = family.sample_and_log_prob(params, KEY)
+        return latent, log_q, family.sample(params, KEY), family.log_prob(params, latent)
+
+    latent, log_q, alone, expected = draw(params)
+    for leaf, like in zip(jax.tree.leaves(latent), jax.tree.leaves(alone), strict=True):
         np.testing.assert_allclose(leaf, like, rtol=1e-6)
     tolerance = 1e-5 if dtype == "float32" else 1e-12
-    np.testing.assert_allclose(log_q, family.log_prob(params, latent), rtol=tolerance, atol=tolerance)
-    assert log_q.dtype == family.log_prob(params, latent).dtype == dtype
+    np.testing.assert_allclose(log_q, expected, rtol=tolerance, atol=tolerance)
+    assert log_q.dtype == expected.dtype == dtype
     for leaf in jax.tree.leaves(latent):
         assert leaf.dtype in (dtype, jnp.int32)
 
@@ -121,12 +127,18 @@ def test_probabilities_add_to_one(name):
     with jax.enable_x64(True):
         family = make(name)
         params = oracles.random_params(family, 2)
-        latents, log_probs = family.configurations(params, KEY)
+
+        @matrix.quick_jit
+        def listed(params):
+            latents, log_probs = family.configurations(params, KEY)
+            of_each = lambda function: jax.vmap(function, (None, 0))(params, latents)
+            return latents, log_probs, of_each(family.log_prob), of_each(family.score_log_probs)
+
+        latents, log_probs, expected, scores = listed(params)
         assert log_probs.shape == (family.num_configurations,)
-        np.testing.assert_allclose(jnp.sum(jnp.exp(log_probs)), 1, rtol=1e-12)
-        np.testing.assert_allclose(jax.vmap(family.log_prob, (None, 0))(params, latents), log_probs, rtol=1e-10)
-        scores = jax.vmap(family.score_log_probs, (None, 0))(params, latents)
-        np.testing.assert_allclose(scores.sum(1), log_probs, rtol=1e-10)
+        np.testing.assert_allclose(np.exp(log_probs).sum(), 1, rtol=1e-12)
+        np.testing.assert_allclose(expected, log_probs, rtol=1e-10)
+        np.testing.assert_allclose(np.sum(scores, axis=1), log_probs, rtol=1e-10)
         rows = np.concatenate([np.asarray(leaf).reshape(len(log_probs), -1) for leaf in jax.tree.leaves(latents)], 1)
         assert len(np.unique(rows, axis=0)) == len(rows)
 
@@ -136,7 +148,7 @@ def test_draws_have_the_probabilities(name):
     """Chi-square on all configurations, 20,000 draws."""
     family = make(name)
     params = oracles.random_params(family, 3, spread=0.5)
-    latents, log_probs = family.configurations(params, KEY)
+    latents, log_probs = matrix.quick_jit(family.configurations)(params, KEY)
     draws = jax.jit(jax.vmap(family.sample, (None, 0)))(params, jax.random.split(KEY, 20_000))
     to_rows = lambda tree, n: np.concatenate([np.asarray(x).reshape(n, -1) for x in jax.tree.leaves(tree)], 1)
     cells, rows = to_rows(latents, len(log_probs)), to_rows(draws, 20_000)

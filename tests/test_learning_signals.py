@@ -33,6 +33,7 @@ def dense(key, num_in, num_out, scale=None):
     return {"w": scale * jax.random.normal(key, (num_in, num_out)), "b": jnp.zeros(num_out)}
 
 
+@matrix.quick_jit
 def one_glimpse_weights(key):
     """A policy over 16 cells from the pooled image, and a classifier of the glimpse with output layer near 0.01."""
     keys = jax.random.split(key, 4)
@@ -86,7 +87,8 @@ def test_leave_one_out_on_a_one_glimpse_classifier():
         variances, means = {}, {}
         for name in ("leave_one_out", "score_function"):
             samples = gradients(weights, jax.random.key(1), getattr(estimators, name), 4, 200)
-            variances[name] = sum(float(jnp.sum(jnp.var(leaf, axis=0))) for leaf in jax.tree.leaves(samples))
+            samples = jax.tree.map(np.asarray, samples)
+            variances[name] = sum(np.sum(np.var(leaf, axis=0)) for leaf in jax.tree.leaves(samples))
             means[name] = jax.tree.map(lambda leaf: leaf.mean(0), samples)
         ratio = variances["score_function"] / variances["leave_one_out"]
         print(f"seed {seed}: variance {variances}, ratio {ratio:.0f}")
@@ -108,12 +110,14 @@ def shifted(z):
     return matrix.bits(0.6, z) - 50.0
 
 
+@functools.partial(jax.jit, static_argnames=("estimator", "num_samples", "num_replicates", "family", "log_joint"))
 def total_variance(estimator, params=BITS_PARAMS, num_samples=2, num_replicates=20_000, family=BITS, log_joint=shifted):
     gradient = jax.grad(
         lambda p, k: jaxelbo.elbo(p, k, log_joint, family, num_samples=num_samples, estimator=estimator)
     )
-    samples = jax.jit(jax.vmap(gradient, (None, 0)))(params, jax.random.split(KEY, num_replicates))
-    return sum(float(jnp.sum(jnp.var(leaf, axis=0))) for leaf in jax.tree.leaves(samples))
+    keys = jax.random.split(KEY, num_replicates)
+    variances = jax.tree.map(lambda leaf: leaf.var(0).sum(), jax.vmap(gradient, (None, 0))(params, keys))
+    return sum(jax.tree.leaves(variances))
 
 
 def test_order_of_variances():
@@ -148,8 +152,8 @@ def test_learned_baseline_trains_itself_alone():
     learned = lambda baseline, inputs: estimators.learned_baseline(lambda b, x: b * x, baseline, (inputs,))
     fixed = lambda baseline, inputs: estimators.with_baseline(baseline * inputs)
     arguments = BITS_PARAMS, jnp.asarray(0.6), jnp.asarray(0.8), jnp.asarray(2.0)
-    ours = jax.grad(value, argnums=(0, 1, 2, 3))(*arguments, learned)
-    like = jax.grad(value, argnums=(0, 1, 2, 3))(*arguments, fixed)
+    gradient = matrix.quick_jit(jax.grad(value, argnums=(0, 1, 2, 3)), static_argnums=4)
+    ours, like = gradient(*arguments, learned), gradient(*arguments, fixed)
     for leaf, expected in zip(jax.tree.leaves(ours[:2]), jax.tree.leaves(like[:2]), strict=True):
         np.testing.assert_array_equal(leaf, expected)
     assert ours[3] == 0 and like[2] == 0
@@ -249,9 +253,9 @@ def test_control_variates_do_not_train_the_model():
     with jax.enable_x64(True):
         params = {"logits": jnp.array([0.3, -0.8, 0.5])}
         hard = families.bernoulli(jnp.zeros(3)).relax(params, KEY, 0.6)[0]
-        expected = jax.grad(lambda theta: 3 * matrix.bits(theta, hard))(0.6)
+        expected = matrix.quick_jit(jax.grad(lambda theta: 3 * matrix.bits(theta, hard)))(0.6)
         for value, tuned in ((relax_value, jnp.ones(3)), (rebar_value, jnp.asarray(0.7))):
-            ours = jax.grad(value, argnums=1)(params, 0.6, tuned, jnp.asarray(0.6), KEY)
+            ours = matrix.quick_jit(jax.grad(value, argnums=1))(params, 0.6, tuned, jnp.asarray(0.6), KEY)
             np.testing.assert_allclose(ours, expected, rtol=1e-12)
 
 
@@ -306,15 +310,19 @@ def test_decompositions_sum_to_the_log_joint():
     """At one key `reward_to_go` has the value of the default estimator exactly if its terms sum to the log joint."""
     family, terms = matrix.chain_of_bits(), functools.partial(matrix.sequence_terms, 0.6)
     params = {"bias": jnp.array([-0.2]), "weight": jnp.array([0.7])}
-    arguments = params, KEY, lambda z: jnp.sum(terms(z)), family
-    value = jaxelbo.elbo(*arguments, num_samples=5)
-    np.testing.assert_allclose(
-        jaxelbo.elbo(*arguments, num_samples=5, estimator=estimators.reward_to_go(terms)), value, rtol=1e-5
-    )
-    wrong = jaxelbo.elbo(*arguments, num_samples=5, estimator=estimators.reward_to_go(lambda z: terms(z).at[0].add(1)))
-    assert abs(wrong - value) > 0.9
+
+    @functools.partial(matrix.quick_jit, static_argnums=0)
+    def value(estimator):
+        log_joint = lambda z: jnp.sum(terms(z))
+        return jaxelbo.elbo(params, KEY, log_joint, family, num_samples=5, estimator=estimator)
+
+    default = value(estimators.leave_one_out)
+    np.testing.assert_allclose(value(estimators.reward_to_go(terms)), default, rtol=1e-5)
+    wrong = value(estimators.reward_to_go(lambda z: terms(z).at[0].add(1)))
+    assert abs(wrong - default) > 0.9
     # Entry i of the local terms is what changes of the log joint when bit i does.
-    local, log_joint = functools.partial(matrix.local_terms, 0.6), functools.partial(matrix.bits, 0.6)
+    local = matrix.quick_jit(functools.partial(matrix.local_terms, 0.6))
+    log_joint = matrix.quick_jit(functools.partial(matrix.bits, 0.6))
     for z in jnp.array([[0.0, 1.0, 1.0], [1.0, 0.0, 1.0], [0.0, 0.0, 0.0]]):
         for i in range(3):
             flipped = z.at[i].set(1 - z[i])

@@ -85,8 +85,8 @@ def test_path_scales_are_their_definition(name):
         step = 1e-4
         scales = matrix.quick_jit(functools.partial(surrogates.path_scales, bound))(log_weights)
         moved = log_weights[None] + step * jnp.concatenate([jnp.eye(3), -jnp.eye(3), jnp.zeros((1, 3))])
-        values = matrix.quick_jit(jax.vmap(bound))(moved)
-        for s, scale in enumerate(scales):
+        values = np.asarray(matrix.quick_jit(jax.vmap(bound))(moved))
+        for s, scale in enumerate(np.asarray(scales)):
             ahead, here, behind = values[s], values[6], values[3 + s]
             slope, curvature = (ahead - behind) / (2 * step), (ahead - 2 * here + behind) / step**2
             np.testing.assert_allclose(scale, (slope - curvature) / slope, rtol=1e-5, atol=1e-5)

@@ -56,7 +56,8 @@ def triples():
                 all_names = kind in ("Bernoulli", "Gaussian, mean field") or (
                     name in ("leave_one_out", "reward_to_go") and not kind.startswith("joint")
                 )
-                fast = all_bounds or (all_names and bound_name in ("mean", "importance_weighted"))
+                many = bound_name == "importance_weighted" and name in ("leave_one_out", "pathwise", "with_baseline")
+                fast = all_bounds or (all_names and (bound_name == "mean" or many))
                 marks = () if fast else pytest.mark.matrix
                 yield pytest.param(kind, name, bound_name, 2, marks=marks, id=f"{kind}-{bound_name}-{name}")
     for bound_name in matrix.BOUNDS:  # with two draws, the mean of the others is just the other
