@@ -3,7 +3,9 @@
 Floor 1. No family and no model: for those who run their own scan. Every function here returns the bound's value, bit
 for bit, and what it adds to the gradient is a surrogate; differentiate it once. Log-weights ``[S]`` come with the
 gradients of all they were computed from: reparameterised draws, log q, the model's parameters. Score log-probabilities
-``[S, P]`` are the log-probabilities of the P parts of each draw that carry no gradient themselves.
+``[S, P]`` are the log-probabilities of the P parts of each draw that carry no gradient themselves. Where they are not
+inside the log-weights, as under a policy that is prior and q at once, use `add_scores` with `learning_signals`: the
+functions before it would take out of ``bounds.mean`` what was never in it, which is right in the mean, and noise.
 
 The learning signal of a draw is one idea for every bound B: *the bound less the bound without me*, in which my
 log-weight is replaced by a prediction made without me. For the plain mean and a prediction c it is (log w - c) / S: no

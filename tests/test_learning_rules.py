@@ -91,6 +91,16 @@ def test_reward_is_the_gradient_of_expected_accuracy(weight):
         assert np.all(of_baseline["bias"] != 0)
 
 
+@pytest.mark.parametrize("bound", [bounds.mean, bounds.importance_weighted], ids=["F", "many samples"])
+def test_equal_paths_teach_the_policy_nothing(bound):
+    """Leave-one-out signals of equal log-likelihoods are zero, and no score with mean zero is added to them."""
+    rule, params = learning_rules.leave_one_out(bound), jax.tree.map(jnp.asarray, PARAMS)
+    params["likelihood"] = jnp.full(4, -1.5)
+    slopes = jax.grad(lambda params: rule(paths_of(params, jnp.array([0, 3])), (), ())[0])(params)
+    assert np.all(slopes["first"] == 0) and np.all(slopes["second"] == 0)
+    np.testing.assert_allclose(slopes["likelihood"], [0.5, 0, 0, 0.5])
+
+
 def test_moving_average_moves():
     paths = jax.tree.map(jnp.float32, paths_of(PARAMS, jnp.array([0, 1])))
     state = learning_rules.moving_average(0.9)(paths, (), estimators.running_moments())[1]

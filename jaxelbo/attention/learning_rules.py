@@ -46,7 +46,7 @@ def score_function(paths: Paths, baseline_params: Params, state: Any) -> tuple[j
       Williams (1992), *Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement Learning*.
     """
     del baseline_params
-    return surrogates.score_function(bounds.mean, paths.log_likelihoods, _path_scores(paths), 0.0), state
+    return _predicted(bounds.mean, paths, 0.0), state
 
 
 def leave_one_out(bound: Bound) -> LearningRule:
@@ -73,7 +73,7 @@ def leave_one_out(bound: Bound) -> LearningRule:
 
     def rule(paths: Paths, baseline_params: Params, state: Any) -> tuple[jax.Array, Any]:
         del baseline_params
-        return surrogates.leave_one_out(bound, paths.log_likelihoods, _path_scores(paths)), state
+        return _predicted(bound, paths, surrogates.mean_of_others(paths.log_likelihoods)), state
 
     return rule
 
@@ -114,7 +114,7 @@ def moving_average(decay: float = 0.9) -> LearningRule:
 
     def rule(paths: Paths, baseline_params: Params, state: RunningMoments) -> tuple[jax.Array, RunningMoments]:
         del baseline_params
-        value = surrogates.score_function(bounds.mean, paths.log_likelihoods, _path_scores(paths), state.mean)
+        value = _predicted(bounds.mean, paths, state.mean)
         return value, moving_averages.update_moments(state, paths.log_likelihoods, decay)
 
     return rule
@@ -153,8 +153,11 @@ def reward(weight: float = 1.0) -> LearningRule:
     return rule
 
 
-def _path_scores(paths: Paths) -> jax.Array:
-    return jnp.sum(paths.score_log_probs, axis=1, keepdims=True)
+def _predicted(bound: Bound, paths: Paths, predictions: jax.Array | float) -> jax.Array:
+    """The bound, with the signals of a prediction for each path. No score is inside the weights, and none taken out."""
+    signals = surrogates.learning_signals(bound, paths.log_likelihoods, predictions)
+    scores = jnp.sum(paths.score_log_probs, axis=1, keepdims=True)
+    return surrogates.add_scores(checks.check_scalar(bound(paths.log_likelihoods), "bound"), scores, signals[:, None])
 
 
 def _with_linear_baseline(
