@@ -10,6 +10,7 @@ import pytest
 
 from jaxelbo import bounds, checks, estimators, hard_attention, monte_carlo
 from jaxelbo.attention import canvases, digit_files, one_glimpse
+from jaxelbo.attention import one_glimpse_bounds as of_system
 from tests.matrix import quick_jit
 
 SHAPE = one_glimpse.Shape(image_size=24, grid=4, glimpse_size=8, context_pool=4, num_hidden=16)
@@ -27,7 +28,7 @@ def test_the_identity_on_real_images():
 
     def sums(image, label):
         return (
-            one_glimpse.exact(PARAMS, image, label, SHAPE),
+            of_system.exact(PARAMS, image, label, SHAPE),
             one_glimpse.log_policy(PARAMS, image, SHAPE), one_glimpse.log_classes(PARAMS, image, SHAPE)[:, label],
         )  # fmt: skip
 
@@ -51,7 +52,7 @@ def test_bounds_rise_to_the_evidence():
             policy = one_glimpse.log_policy(params, image, SHAPE)
             likelihood = one_glimpse.log_classes(params, image, SHAPE)[:, label]
             of = functools.partial(hard_attention.exact_many_sample_bound, policy, policy, likelihood)
-            exact = one_glimpse.exact(params, image, label, SHAPE)
+            exact = of_system.exact(params, image, label, SHAPE)
             return jnp.stack([exact.bound, of(2), of(4), exact.log_evidence])
 
         for index in range(10):
@@ -110,7 +111,7 @@ def test_mean_gradient_of_every_learning_signal(signal, bound, monkeypatch):
         def mean(params):
             estimator = over_all_tuples(monkeypatch, SIGNALS[signal])
             arguments = params, jax.random.key(0), image, label
-            return one_glimpse.sampled_bound(*arguments, shape=SHAPE, num_samples=2, bound=bound, estimator=estimator)
+            return of_system.sampled_bound(*arguments, shape=SHAPE, num_samples=2, bound=bound, estimator=estimator)
 
         (value, ours), (expected_value, expected) = (quick_jit(jax.value_and_grad(f))(params) for f in (mean, exact))
         np.testing.assert_allclose(value, expected_value, rtol=1e-10)
@@ -126,7 +127,7 @@ def test_baseline_loss_does_not_train_the_policy():
     def value(params, baseline, peeks):
         feature = jnp.sum((params if peeks else PARAMS)["context"][0]["weight"][0])
         estimator = estimators.learned_baseline(lambda b: b + feature, baseline)
-        return one_glimpse.sampled_bound(params, key, image, label, shape=SHAPE, num_samples=2, estimator=estimator)
+        return of_system.sampled_bound(params, key, image, label, shape=SHAPE, num_samples=2, estimator=estimator)
 
     gradient = quick_jit(jax.grad(value, argnums=(0, 1)), static_argnums=2)
     peeking, blind = gradient(PARAMS, -2.0, True), gradient(PARAMS, -2.0, False)
@@ -135,13 +136,39 @@ def test_baseline_loss_does_not_train_the_policy():
         np.testing.assert_allclose(leaf, like, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("bound", [bounds.mean, bounds.importance_weighted], ids=["ELBO", "many samples"])
+def test_bound_of_a_learned_posterior(bound, monkeypatch):
+    """All 256 pairs of places: value and gradient in policy, classifier and q; below the evidence."""
+    with jax.enable_x64(True):
+        params, image, label = in_double_precision()
+        label = jnp.asarray(label)
+
+        def exact(params):
+            policy = one_glimpse.log_policy(params, image, SHAPE)
+            likelihood = one_glimpse.log_classes(params, image, SHAPE)[:, label]
+            log_q = one_glimpse.log_posterior(params, image, label, SHAPE)
+            return hard_attention.exact_many_sample_bound(log_q, policy, likelihood, 2, bound=bound)
+
+        def mean(params):
+            estimator = over_all_tuples(monkeypatch, estimators.leave_one_out)
+            arguments = params, jax.random.key(0), image, label
+            return of_system.posterior_bound(*arguments, shape=SHAPE, num_samples=2, bound=bound, estimator=estimator)
+
+        (value, ours), (expected_value, expected) = (quick_jit(jax.value_and_grad(f))(params) for f in (mean, exact))
+        np.testing.assert_allclose(value, expected_value, rtol=1e-10)
+        for leaf, like in zip(jax.tree.leaves(ours), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(leaf, like, rtol=1e-8, atol=1e-12)
+        assert all(np.any(leaf != 0) for leaf in jax.tree.leaves(ours["posterior"][-1]["weight"]))
+        assert value < of_system.exact(params, image, label, SHAPE).log_evidence
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: one_glimpse.exact(PARAMS, jnp.zeros((24, 24)), 10, SHAPE), "label must be between 0 and 9, got 10"),
-        (lambda: one_glimpse.exact(PARAMS, jnp.zeros((24, 24)), 1.0, SHAPE), "label must be one integer"),
-        (lambda: one_glimpse.exact(PARAMS, jnp.zeros((24, 23)), 1, SHAPE), r"image must have shape \(24, 24\)"),
-        (lambda: one_glimpse.exact(PARAMS, jnp.zeros((24, 24), int), 1, SHAPE), "image .* must be a floating-point"),
+        (lambda: of_system.exact(PARAMS, jnp.zeros((24, 24)), 10, SHAPE), "label must be between 0 and 9, got 10"),
+        (lambda: of_system.exact(PARAMS, jnp.zeros((24, 24)), 1.0, SHAPE), "label must be one integer"),
+        (lambda: of_system.exact(PARAMS, jnp.zeros((24, 23)), 1, SHAPE), r"image must have shape \(24, 24\)"),
+        (lambda: of_system.exact(PARAMS, jnp.zeros((24, 24), int), 1, SHAPE), "image .* must be a floating-point"),
         (
             lambda: one_glimpse.init(jax.random.key(0), SHAPE._replace(glimpse_size=25)),
             "shape.glimpse_size must be at most 24",

@@ -2,18 +2,19 @@
 
 Attention. A context network sees the whole image at a coarse resolution and chooses one of M places on a grid, the
 policy p(l|I); a classifier sees the glimpse there and nothing else, p(y|l, I). With M places the evidence
-log p(y|I) = log sum_l p(l|I) p(y|l, I), the bound F and the gap between them are sums (see `jaxelbo.hard_attention`).
+log p(y|I) = log sum_l p(l|I) p(y|l, I), the bound F and the gap between them are sums (`one_glimpse_bounds`).
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxelbo import bounds, checks, estimators, families, hard_attention
+from jaxelbo import checks
 from jaxelbo.attention import glimpses, layers
-from jaxelbo.types import Bound, Estimator, Key, Params
+from jaxelbo.types import Key, Params
 
 
 class Shape(NamedTuple):
@@ -36,22 +37,6 @@ class Shape(NamedTuple):
     context_pool: int = 4
     num_hidden: int = 256
     num_classes: int = 10
-
-
-class Exact(NamedTuple):
-    """What can be summed, scalars in nats; a small gap alone says nothing, so they are shown together.
-
-    Attributes:
-      log_evidence: log p(y|I).
-      bound: F = sum_l p(l|I) log p(y|l, I).
-      gap: KL(p(l|I) || p(l|y, I)) = log p(y|I) - F.
-      entropy: of the policy p(l|I).
-    """
-
-    log_evidence: jax.Array
-    bound: jax.Array
-    gap: jax.Array
-    entropy: jax.Array
 
 
 def locations(shape: Shape) -> jax.Array:
@@ -77,7 +62,7 @@ def init(key: Key, shape: Shape) -> Params:
       shape: sizes of the system.
 
     Returns:
-      ``{"context": ..., "classifier": ...}``, float32.
+      ``{"context": ..., "classifier": ..., "posterior": ...}``, float32; the last is for `log_posterior` alone.
 
     Raises:
       TypeError, ValueError: naming what does not fit, such as a glimpse larger than the image.
@@ -88,10 +73,10 @@ def init(key: Key, shape: Shape) -> Params:
     >>> import jax
     >>> params = init(jax.random.key(0), Shape(image_size=24, grid=4, glimpse_size=8))
     >>> sorted(params)
-    ['classifier', 'context']
+    ['classifier', 'context', 'posterior']
     """
     _check_shape(shape)
-    keys = jax.random.split(key, 5)
+    keys = jax.random.split(key, 7)
     pooled, hidden = -(-shape.image_size // shape.context_pool), shape.num_hidden
     glimpse = shape.num_scales * shape.glimpse_size**2
     rectified = functools.partial(layers.dense_init, gain=2**0.5)
@@ -102,6 +87,10 @@ def init(key: Key, shape: Shape) -> Params:
         "classifier": [
             rectified(keys[2], glimpse, hidden), rectified(keys[3], hidden, hidden),
             layers.dense_init(keys[4], hidden, shape.num_classes, gain=0.01),
+        ],
+        "posterior": [
+            rectified(keys[5], pooled**2 + shape.num_classes, hidden),
+            layers.dense_init(keys[6], hidden, shape.grid**2, gain=0.01),
         ],
     }  # fmt: skip
 
@@ -128,13 +117,36 @@ def log_policy(params: Params, image: jax.Array, shape: Shape) -> jax.Array:
     >>> log_policy(init(jax.random.key(0), shape), jnp.ones((24, 24)), shape).shape
     (16,)
     """
-    _check_image(image, shape)
-    pool = shape.context_pool
-    margin = -shape.image_size % pool
-    image = jnp.pad(image, ((0, margin), (0, margin)))
-    side = image.shape[0] // pool
-    pooled = jnp.mean(image.reshape(side, pool, side, pool), axis=(1, 3))
-    return jax.nn.log_softmax(_network(params["context"], pooled.ravel()))
+    return jax.nn.log_softmax(_network(params["context"], _context(image, shape)))
+
+
+def log_posterior(params: Params, image: jax.Array, label: jax.Array, shape: Shape) -> jax.Array:
+    """The learned q(l|y, I) of every place, ``[M]``, in nats: where to look when the label is known.
+
+    Args:
+      params: of `init`.
+      image: ``[H, W]``, between 0 and 1.
+      label: integer scalar.
+      shape: sizes of the system.
+
+    Returns:
+      ``[M]``, normalised.
+
+    Raises:
+      TypeError, ValueError: naming the argument.
+
+    References:
+      Deng, Kim, Chiu, Guo, Rush (2018), *Latent Alignment and Variational Attention*.
+
+    >>> import jax, jax.numpy as jnp
+    >>> shape = Shape(image_size=24, grid=4, glimpse_size=8)
+    >>> log_posterior(init(jax.random.key(0), shape), jnp.ones((24, 24)), 3, shape).shape
+    (16,)
+    """
+    checks.check_label(label, shape.num_classes)
+    seen = _context(image, shape)
+    named = jax.nn.one_hot(label, shape.num_classes, dtype=seen.dtype)
+    return jax.nn.log_softmax(_network(params["posterior"], jnp.concatenate([seen, named])))
 
 
 def log_classes(params: Params, image: jax.Array, shape: Shape) -> jax.Array:
@@ -163,34 +175,19 @@ def log_classes(params: Params, image: jax.Array, shape: Shape) -> jax.Array:
     return jax.vmap(lambda location: _classify(params, levels, location, shape))(locations(shape))
 
 
-def sampled_bound(
-    params: Params,
-    key: Key,
-    image: jax.Array,
-    label: jax.Array,
-    *,
-    shape: Shape,
-    num_samples: int,
-    bound: Bound = bounds.mean,
-    estimator: Estimator = estimators.leave_one_out,
-) -> jax.Array:
-    """F of one image, or its many-sample relatives, by draws of the policy; to be maximised.
-
-    `jaxelbo.hard_attention.policy_bound` of this system: estimand, bias and gradient are described there. Only the
-    glimpses that are drawn are looked at.
+def log_likelihood(
+    params: Params, image: jax.Array, label: jax.Array, shape: Shape
+) -> Callable[[jax.Array], jax.Array]:
+    """The likelihood as a function of the place alone, for bounds by draws: only drawn places are looked at.
 
     Args:
       params: of `init`.
-      key: one random key.
       image: ``[H, W]``, between 0 and 1.
       label: integer scalar.
       shape: sizes of the system.
-      num_samples: S, static.
-      bound: log-likelihoods ``[S]`` -> scalar.
-      estimator: how the gradient is estimated, of `jaxelbo.estimators`.
 
     Returns:
-      Scalar, in nats.
+      ``place -> log p(y|l, I)``, an integer below M to a scalar in nats.
 
     Raises:
       TypeError, ValueError: naming the argument.
@@ -200,55 +197,18 @@ def sampled_bound(
 
     >>> import jax, jax.numpy as jnp
     >>> shape = Shape(image_size=24, grid=4, glimpse_size=8)
-    >>> params, key = init(jax.random.key(0), shape), jax.random.key(1)
-    >>> bool(sampled_bound(params, key, jnp.ones((24, 24)), 3, shape=shape, num_samples=4) < 0)
-    True
+    >>> log_likelihood(init(jax.random.key(0), shape), jnp.zeros((24, 24)), 3, shape)(5).round(2)
+    Array(-2.3, dtype=float32)
     """
     checks.check_label(label, shape.num_classes)
     levels, places = _levels(image, shape), locations(shape)
-
-    def log_likelihood(place: jax.Array) -> jax.Array:
-        return _classify(params, levels, places[place], shape)[label]
-
-    family = families.categorical(shape.grid**2)
-    policy = {"logits": log_policy(params, image, shape)}
-    return hard_attention.policy_bound(
-        policy, key, log_likelihood, family, bound=bound, num_samples=num_samples, estimator=estimator
-    )
+    return lambda place: _classify(params, levels, places[place], shape)[label]
 
 
-def exact(params: Params, image: jax.Array, label: jax.Array, shape: Shape) -> Exact:
-    """The evidence log p(y|I), the bound F, their gap and the policy's entropy, by summing over all places.
-
-    Args:
-      params: of `init`.
-      image: ``[H, W]``, between 0 and 1.
-      label: integer scalar.
-      shape: sizes of the system.
-
-    Returns:
-      `Exact`; all may be differentiated.
-
-    Raises:
-      TypeError, ValueError: naming the argument.
-
-    References:
-      Ba, Mnih, Kavukcuoglu (2015), *Multiple Object Recognition with Visual Attention*.
-
-    >>> import jax, jax.numpy as jnp
-    >>> shape = Shape(image_size=24, grid=4, glimpse_size=8)
-    >>> of = exact(init(jax.random.key(0), shape), jnp.ones((24, 24)), 3, shape)
-    >>> bool(abs(of.log_evidence - of.bound - of.gap) < 1e-5)
-    True
-    """
-    checks.check_label(label, shape.num_classes)
-    policy, likelihood = log_policy(params, image, shape), log_classes(params, image, shape)[:, label]
-    return Exact(
-        log_evidence=hard_attention.log_evidence(policy, likelihood),
-        bound=hard_attention.exact_policy_bound(policy, likelihood),
-        gap=hard_attention.gap(policy, policy, likelihood),
-        entropy=-hard_attention.exact_policy_bound(policy, policy),
-    )
+def _context(image: jax.Array, shape: Shape) -> jax.Array:
+    """The image at the coarse resolution of the context network, as one vector."""
+    _check_image(image, shape)
+    return glimpses.pooled(image, shape.context_pool).ravel()
 
 
 def _classify(params: Params, levels: glimpses.Pyramid, location: jax.Array, shape: Shape) -> jax.Array:
@@ -271,9 +231,7 @@ def _levels(image: jax.Array, shape: Shape) -> glimpses.Pyramid:
 def _check_shape(shape: Shape) -> None:
     if not isinstance(shape, Shape):
         raise TypeError(f"shape must be a one_glimpse.Shape, got {checks.describe(shape)}.")
-    for name, value in shape._asdict().items():
-        checks.check_count(value, f"shape.{name}")
-    glimpses.check_fits(shape.glimpse_size, shape.image_size)
+    glimpses.check_sizes(shape)
 
 
 def _check_image(image: jax.Array, shape: Shape) -> None:

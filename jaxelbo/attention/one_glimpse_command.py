@@ -1,0 +1,147 @@
+"""``python -m jaxelbo.attention one-glimpse``: one glimpse on a grid, its errors beside the exact evidence."""
+
+import argparse
+import functools
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxelbo import bounds, estimators
+from jaxelbo.attention import command_options, one_glimpse, one_glimpse_bounds, tasks, training
+from jaxelbo.types import Params
+
+
+class Objective(NamedTuple):
+    """What is maximised, and by which gradient.
+
+    Attributes:
+      of: of `one_glimpse`: by draws of the policy, or of a learned q(l|y, I).
+      bound: log-weights -> scalar.
+      estimator: of the gradient.
+    """
+
+    of: Callable[..., jax.Array]
+    bound: Callable[[jax.Array], jax.Array]
+    estimator: Callable[..., jax.Array]
+
+
+OBJECTIVES = {
+    "vimco": Objective(one_glimpse_bounds.sampled_bound, bounds.importance_weighted, estimators.leave_one_out),
+    "leave-one-out": Objective(one_glimpse_bounds.sampled_bound, bounds.mean, estimators.leave_one_out),
+    "score-function": Objective(one_glimpse_bounds.sampled_bound, bounds.mean, estimators.score_function),
+    "without-replacement": Objective(one_glimpse_bounds.sampled_bound, bounds.mean, estimators.without_replacement),
+    "exact-bound": Objective(one_glimpse_bounds.sampled_bound, bounds.mean, estimators.enumeration),
+    "posterior": Objective(one_glimpse_bounds.posterior_bound, bounds.mean, estimators.leave_one_out),
+    "posterior-vimco": Objective(
+        one_glimpse_bounds.posterior_bound, bounds.importance_weighted, estimators.leave_one_out
+    ),
+}
+
+
+class Figures(NamedTuple):
+    """A row of the report: errors at the likeliest place and of the summed probabilities; the rest in nats an image."""
+
+    likeliest_place: jax.Array
+    all_places: jax.Array
+    log_evidence: jax.Array
+    bound: jax.Array
+    gap: jax.Array
+    entropy: jax.Array
+
+
+def add_arguments(parser: argparse.ArgumentParser, count: Callable[[str], int]) -> None:
+    """The options of the command."""
+    parser.add_argument("--data", required=True, help="folder of MNIST's files, or \"small\" for scikit-learn's digits")
+    parser.add_argument("--task", choices=sorted(tasks.NAMED), default="cluttered", help="what is shown")
+    parser.add_argument("--objective", choices=sorted(OBJECTIVES), default="vimco", help="bound and gradient")
+    parser.add_argument("--samples", type=count, default=4, help="glimpses an image in training")
+    parser.add_argument("--grid", type=count, default=7, help="places down and across")
+    parser.add_argument("--glimpse-size", type=count, default=28, help="pixels a side")
+    parser.add_argument("--scales", type=count, default=1, help="patches a glimpse")
+    parser.add_argument("--hidden", type=count, default=256, help="units of each hidden layer")
+    command_options.add_training(parser, count, epochs=30, batch_size=128, learning_rate=2e-3, output="one-glimpse")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Trains every seed, or resumes it, and reports."""
+    from rich.console import Console
+
+    from jaxelbo.attention import reports
+
+    console = Console()
+    options.output.mkdir(parents=True, exist_ok=True)
+    task = tasks.NAMED[options.task](*tasks.read_digits(options.data))
+    size = min(options.glimpse_size, task.image_size)
+    shape = one_glimpse.Shape(task.image_size, options.grid, size, options.scales, num_hidden=options.hidden)
+    batch_size = min(options.batch_size, task.num_images)
+    num_steps = options.epochs * (task.num_images // batch_size)
+    optimizer = optax.adam(optax.cosine_decay_schedule(options.learning_rate, num_steps))
+    objective = OBJECTIVES[options.objective]
+
+    def loss_fn(params: Params, key: jax.Array, state: Any, images: jax.Array, labels: jax.Array):
+        value = functools.partial(
+            objective.of, shape=shape, num_samples=options.samples, bound=objective.bound, estimator=objective.estimator
+        )
+        keys = jax.random.split(key, len(labels))
+        return -jnp.mean(jax.vmap(value, (None, 0, 0, 0))(params, keys, tasks.as_numbers(images), labels)), (state, {})
+
+    rows, params = [], None
+    for seed in range(options.seeds):
+        begin = time.perf_counter()
+        key_init, key = jax.random.split(jax.random.key(seed))
+        with reports.epoch_bar(f"seed {seed}", options.epochs) as callback:
+            params = training.train(
+                training.start(one_glimpse.init(key_init, shape), optimizer),
+                key,
+                loss_fn,
+                optimizer,
+                functools.partial(task.epoch, seed),
+                num_epochs=options.epochs,
+                batch_size=batch_size,
+                checkpoint=options.output / f"{options.task}-seed-{seed}.npz",
+                configuration=command_options.configuration(options),
+                callback=callback,
+            ).params
+        rows.append([float(figure) for figure in _test(params, task, shape)])
+        console.print(f"seed {seed}: {time.perf_counter() - begin:.0f} s", highlight=False)
+    console.print(reports.table(Figures._fields, rows, f"test, {options.task}"))
+    picture = options.output / f"glimpses-{options.task}.png"
+    images = tasks.as_numbers(jnp.asarray(task.test_images[:12]))
+    reports.draw_paths(picture, np.asarray(images), *_shown(params, images, shape), size, options.scales)
+    console.print(f"picture: {picture}", highlight=False)
+
+
+def _test(params: Params, task: tasks.Task, shape: one_glimpse.Shape) -> Figures:
+    def of_one(image: jax.Array, label: jax.Array) -> Figures:
+        image = tasks.as_numbers(image)
+        log_policy = one_glimpse.log_policy(params, image, shape)
+        log_classes = one_glimpse.log_classes(params, image, shape)
+        read = jnp.argmax(jax.nn.logsumexp(log_policy[:, None] + log_classes, axis=0))
+        likeliest = jnp.argmax(log_classes[jnp.argmax(log_policy)])
+        errors = jnp.stack([likeliest, read]) != label
+        exact = one_glimpse_bounds.exact(params, image, label, shape)
+        return Figures(*errors.astype(jnp.float32), **exact._asdict())
+
+    @jax.jit
+    def means(images: jax.Array, labels: jax.Array) -> Figures:
+        return jax.tree.map(jnp.mean, jax.lax.map(lambda datum: of_one(*datum), (images, labels), batch_size=250))
+
+    return means(jnp.asarray(task.test_images), jnp.asarray(task.test_labels))
+
+
+def _shown(params: Params, images: jax.Array, shape: one_glimpse.Shape) -> tuple[np.ndarray, np.ndarray]:
+    """The likeliest place of each image, as a path of one glimpse, and the label that is read there."""
+
+    @jax.vmap
+    def of_one(image: jax.Array) -> tuple[jax.Array, jax.Array]:
+        place = jnp.argmax(one_glimpse.log_policy(params, image, shape))
+        label = jnp.argmax(one_glimpse.log_classes(params, image, shape)[place])
+        return one_glimpse.locations(shape)[place][None], label
+
+    locations, labels = jax.jit(of_one)(images)
+    return np.asarray(locations), np.asarray(labels)
