@@ -1,0 +1,123 @@
+"""What the commands ``ram`` and ``dram`` share: training a system of paths over all seeds, its table and its picture.
+
+Attention.
+"""
+
+import argparse
+import functools
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxelbo import bounds, estimators
+from jaxelbo.attention import command_options, learning_rules, tasks, training
+from jaxelbo.attention.path_scores import Scores
+from jaxelbo.types import Key, Params
+
+RULES = {
+    "reward": lambda weight: (learning_rules.reward(weight), ()),
+    "score-function": lambda weight: (learning_rules.score_function, ()),
+    "learned-baseline": lambda weight: (learning_rules.learned_baseline, ()),
+    "moving-average": lambda weight: (learning_rules.moving_average(), estimators.running_moments()),
+    "leave-one-out": lambda weight: (learning_rules.leave_one_out(bounds.mean), ()),
+    "vimco": lambda weight: (learning_rules.leave_one_out(bounds.importance_weighted), ()),
+}
+"""Name of a rule -> weight of its rewards -> the rule and its first state."""
+
+AVERAGED_PATHS = 10
+
+
+class System(NamedTuple):
+    """A system with its sizes filled in.
+
+    Attributes:
+      shape: with ``glimpse_size`` and ``num_scales``.
+      init: ``key -> params``.
+      objective: ``(params, key, image, labels, num_samples=, rule=, state=) -> (value, state)``.
+      evaluate: ``(params, key, image, labels, num_samples=) -> Scores``.
+      mean_path: ``(params, image) -> path`` with locations and log_classes.
+    """
+
+    shape: Any
+    init: Callable[[Key], Params]
+    objective: Callable[..., tuple[jax.Array, Any]]
+    evaluate: Callable[..., Scores]
+    mean_path: Callable[[Params, jax.Array], Any]
+
+
+def run(options: argparse.Namespace, task: tasks.Task, system: System) -> None:
+    """Trains every seed, or resumes it, and reports."""
+    from rich.console import Console
+
+    from jaxelbo.attention import reports
+
+    console = Console()
+    options.output.mkdir(parents=True, exist_ok=True)
+    batch_size = min(options.batch_size, task.num_images)
+    num_steps = options.epochs * (task.num_images // batch_size)
+    optimizer = optax.adam(optax.cosine_decay_schedule(options.learning_rate, num_steps))
+    loss_fn, rule_state = _loss(options, system)
+    rows, params = [], None
+    for seed in range(options.seeds):
+        begin = time.perf_counter()
+        key_init, key = jax.random.split(jax.random.key(seed))
+        with reports.epoch_bar(f"seed {seed}", options.epochs) as callback:
+            params = training.train(
+                training.start(system.init(key_init), optimizer, rule_state),
+                key,
+                loss_fn,
+                optimizer,
+                functools.partial(task.epoch, seed),
+                num_epochs=options.epochs,
+                batch_size=batch_size,
+                checkpoint=options.output / f"{options.task}-seed-{seed}.npz",
+                configuration=command_options.configuration(options),
+                callback=callback,
+            ).params
+        scores = _test(params, task, system, jax.random.key(2**30 + seed))
+        rows.append([float(score) for score in scores])
+        console.print(f"seed {seed}: {time.perf_counter() - begin:.0f} s", highlight=False)
+    console.print(reports.table(Scores._fields, rows, f"test, {options.task}"))
+    picture = options.output / f"glimpses-{options.task}.png"
+    reports.draw_paths(picture, *_shown(params, task, system), system.shape.glimpse_size, system.shape.num_scales)
+    console.print(f"picture: {picture}", highlight=False)
+
+
+def _loss(options: argparse.Namespace, system: System) -> tuple[training.Loss, Any]:
+    """The loss of a minibatch, and the rule's first state."""
+    rule, rule_state = RULES[options.rule](options.reward_weight)
+
+    def loss_fn(params: Params, key: jax.Array, state: Any, images: jax.Array, labels: jax.Array):
+        def of_one(key: jax.Array, image: jax.Array, label: jax.Array):
+            return system.objective(params, key, image, label, num_samples=options.samples, rule=rule, state=state)
+
+        values, states = jax.vmap(of_one)(jax.random.split(key, len(labels)), tasks.as_numbers(images), labels)
+        state = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), states)
+        return -jnp.mean(values), (state, {"bound": jnp.mean(values)})
+
+    return loss_fn, rule_state
+
+
+def _test(params: Params, task: tasks.Task, system: System, key: jax.Array) -> Scores:
+    @jax.jit
+    def scores(params: Params, keys: jax.Array, images: jax.Array, labels: jax.Array) -> Scores:
+        def of_one(inputs: tuple[jax.Array, ...]) -> Scores:
+            key, image, label = inputs
+            return system.evaluate(params, key, tasks.as_numbers(image), label, num_samples=AVERAGED_PATHS)
+
+        return jax.tree.map(jnp.mean, jax.lax.map(of_one, (keys, images, labels), batch_size=250))
+
+    keys = jax.random.split(key, len(task.test_labels))
+    return scores(params, keys, jnp.asarray(task.test_images), jnp.asarray(task.test_labels))
+
+
+def _shown(params: Params, task: tasks.Task, system: System, num_images: int = 12):
+    """Test images with the locations of their mean paths and the labels read there."""
+    images = tasks.as_numbers(jnp.asarray(task.test_images[:num_images]))
+    paths = jax.jit(jax.vmap(functools.partial(system.mean_path, params)))(images)
+    return np.asarray(images), np.asarray(paths.locations), np.asarray(jnp.argmax(paths.log_classes, axis=-1))
