@@ -1,0 +1,200 @@
+"""``python -m jaxelbo.attention captions``: trains Show, Attend and Tell on rows of digits, reports, draws cells."""
+
+import argparse
+import functools
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxelbo.attention import canvases, command_options, show_attend_tell, tasks, training
+from jaxelbo.attention.digit_files import Digits
+from jaxelbo.attention.path_training import RULES
+from jaxelbo.types import Params
+
+SHAPES = {
+    28: show_attend_tell.Shape(height=40, width=124, patch_size=28, stride=6, part_size=10),
+    8: show_attend_tell.Shape(height=12, width=36, patch_size=8, stride=2, part_size=4),
+}
+"""By the side of the digits."""
+
+ATTENTIONS = {"hard": show_attend_tell.likeliest_cell, "soft": show_attend_tell.all_cells}
+NUM_TEST, NUM_TEST_PATHS = 5_000, 10
+
+
+class Captioning(NamedTuple):
+    """The task: training digits, of which every epoch makes new canvases, and the test canvases."""
+
+    train: Digits
+    test: canvases.Canvases
+    shape: show_attend_tell.Shape
+
+
+def add_arguments(parser: argparse.ArgumentParser, count: Callable[[str], int]) -> None:
+    """The options of the command."""
+    parser.add_argument("--data", required=True, help="folder of MNIST's files, or \"small\" for scikit-learn's digits")
+    parser.add_argument("--attention", choices=sorted(ATTENTIONS), default="hard", help="how a word looks at the image")
+    parser.add_argument("--rule", choices=sorted(RULES), default="leave-one-out", help="how hard attention learns")
+    parser.add_argument("--reward-weight", type=float, default=1.0, help="of the reward rule")
+    parser.add_argument("--samples", type=count, default=2, help="paths an image; at least 2 for leave-one-out, vimco")
+    parser.add_argument(
+        "--soft-probability",
+        type=float,
+        nargs=2,
+        default=[1.0, 0.0],
+        metavar=("FIRST", "LAST"),
+        help="chance of a step of hard attention that sees mean cells: at first, and from the middle of training on, a "
+        "line between; the paper has 0.5 throughout",
+    )
+    parser.add_argument("--entropy-weight", type=float, default=0.0, help="of the policy's entropy beside the bound")
+    parser.add_argument("--features", type=count, default=128, help="entries of an annotation vector")
+    parser.add_argument("--units", type=count, default=64, help="units of the decoder")
+    parser.add_argument("--canvases", type=count, default=10_000, help="new canvases an epoch")
+    command_options.add_training(parser, count, epochs=36, batch_size=50, learning_rate=2e-3, output="captions")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Trains every seed, or resumes it, and reports."""
+    from rich.console import Console
+
+    from jaxelbo.attention import caption_pictures, reports
+
+    console = Console()
+    options.output.mkdir(parents=True, exist_ok=True)
+    task = _task(options)
+    num_steps = options.epochs * (options.canvases // options.batch_size)
+    rate = optax.cosine_decay_schedule(options.learning_rate, num_steps)
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
+    loss_fn, rule_state = LOSSES[options.attention](options, task.shape, num_steps)
+    rows, params = [], None
+    for seed in range(options.seeds):
+        begin = time.perf_counter()
+        key_init, key = jax.random.split(jax.random.key(seed))
+        with reports.epoch_bar(f"seed {seed}", options.epochs) as callback:
+            params = training.train(
+                training.start(show_attend_tell.init(key_init, task.shape), optimizer, rule_state),
+                key,
+                loss_fn,
+                optimizer,
+                functools.partial(_epoch, task, options.canvases, seed),
+                num_epochs=options.epochs,
+                batch_size=options.batch_size,
+                checkpoint=options.output / f"{options.attention}-seed-{seed}.npz",
+                configuration=command_options.configuration(options),
+                callback=callback,
+            ).params
+        scores = _test(params, task, jax.random.key(2**30 + seed), ATTENTIONS[options.attention])
+        rows.append([float(score) for score in scores])
+        console.print(f"seed {seed}: {time.perf_counter() - begin:.0f} s", highlight=False)
+    console.print(reports.table(show_attend_tell.Scores._fields, rows, f"test, {options.attention} attention"))
+    picture = options.output / f"cells-{options.attention}.png"
+    caption_pictures.draw_cells(picture, *_shown(params, task, ATTENTIONS[options.attention]), task.shape.patch_size)
+    console.print(f"picture: {picture}", highlight=False)
+
+
+def _task(options: argparse.Namespace) -> Captioning:
+    train, test = tasks.read_digits(options.data)
+    shape = SHAPES[train.images.shape[1]]._replace(num_features=options.features, num_units=options.units)
+    return Captioning(train, _make(np.random.default_rng(tasks.TEST_SEED), test, shape, NUM_TEST), shape)
+
+
+def _make(
+    rng: np.random.Generator, digits: Digits, shape: show_attend_tell.Shape, num_canvases: int
+) -> canvases.Canvases:
+    return canvases.captions(
+        rng, digits, height=shape.height, width=shape.width, num_canvases=num_canvases, end_token=shape.num_words - 1
+    )
+
+
+def _epoch(task: Captioning, num_canvases: int, seed: int, number: int) -> tuple[np.ndarray, np.ndarray]:
+    made = _make(np.random.default_rng([seed, number]), task.train, task.shape, num_canvases)
+    return tasks.as_bytes(made.images), made.labels
+
+
+def _hard_loss(options: argparse.Namespace, shape: show_attend_tell.Shape, num_steps: int) -> tuple[training.Loss, Any]:
+    """The loss and its first state: the rule's, and the number of steps that are done."""
+    rule, rule_state = RULES[options.rule](options.reward_weight)
+    first, last = options.soft_probability
+    if not (0 <= first <= 1 and 0 <= last <= 1):
+        raise ValueError(f"--soft-probability must be between 0 and 1, got {first} and {last}.")
+    soft_probability = optax.linear_schedule(first, last, num_steps // 2)
+    functions = {
+        "hard": functools.partial(
+            show_attend_tell.objective,
+            shape=shape,
+            num_samples=options.samples,
+            rule=rule,
+            entropy_weight=options.entropy_weight,
+        ),
+        "soft": functools.partial(show_attend_tell.soft_objective, shape=shape, entropy_weight=options.entropy_weight),
+    }
+
+    def loss_fn(params: Params, key: jax.Array, state: Any, images: jax.Array, captions: jax.Array):
+        rule_state, step = state
+        chance = jnp.asarray(soft_probability(step))
+        batch = tasks.as_numbers(images), captions
+        value, rule_state = show_attend_tell.mixed_objective(
+            params, key, *batch, rule_state, **functions, soft_probability=chance
+        )
+        return -value, ((rule_state, step + 1), {})
+
+    return loss_fn, (rule_state, jnp.zeros((), jnp.int32))
+
+
+def _soft_loss(options: argparse.Namespace, shape: show_attend_tell.Shape, num_steps: int) -> tuple[training.Loss, Any]:
+    soft = functools.partial(show_attend_tell.soft_objective, shape=shape, entropy_weight=options.entropy_weight)
+
+    def loss_fn(params: Params, key: jax.Array, state: Any, images: jax.Array, captions: jax.Array):
+        values = jax.vmap(functools.partial(soft, params))(tasks.as_numbers(images), captions)
+        return -jnp.mean(values), (state, {})
+
+    return loss_fn, ()
+
+
+LOSSES = {"hard": _hard_loss, "soft": _soft_loss}
+
+
+def _test(params: Params, task: Captioning, key: jax.Array, attend: show_attend_tell.Attend) -> show_attend_tell.Scores:
+    @jax.jit
+    def scores(params: Params, *data: jax.Array) -> show_attend_tell.Scores:
+        def of_one(inputs: tuple[jax.Array, ...]) -> show_attend_tell.Scores:
+            key, image, caption, corners = inputs
+            return show_attend_tell.evaluate(
+                params,
+                key,
+                tasks.as_numbers(image),
+                caption,
+                corners,
+                shape=task.shape,
+                num_samples=NUM_TEST_PATHS,
+                attend=attend,
+                digit_size=task.train.images.shape[1],
+            )
+
+        return jax.tree.map(jnp.mean, jax.lax.map(of_one, data, batch_size=100))
+
+    images, captions, corners = task.test
+    keys = jax.random.split(key, len(images))
+    return scores(params, keys, jnp.asarray(tasks.as_bytes(images)), jnp.asarray(captions), jnp.asarray(corners))
+
+
+def _shown(params: Params, task: Captioning, attend: show_attend_tell.Attend, num_images: int = 12):
+    """Test images with the centres of the cells of most weight and the words that were read there, up to the end."""
+    shape, images = task.shape, jnp.asarray(task.test.images[:num_images])
+
+    def of_one(image: jax.Array) -> show_attend_tell.Telling:
+        num_words = task.test.labels.shape[1]
+        return show_attend_tell.read(params, jax.random.key(0), image, shape=shape, num_words=num_words, attend=attend)
+
+    reading = jax.jit(jax.vmap(of_one))(images)
+    cells = np.asarray(show_attend_tell.centres(shape))[np.argmax(reading.weights, axis=2)]
+    words = [_until(row.tolist(), shape.num_words - 1) for row in np.asarray(reading.words)]
+    return np.asarray(images), [row[: len(said)] for row, said in zip(cells, words, strict=True)], words
+
+
+def _until(words: list[int], end_token: int) -> list[int]:
+    return words[: words.index(end_token)] if end_token in words else words
