@@ -100,6 +100,16 @@ def check_label(label: Any, num_classes: int) -> None:
         raise ValueError(f"label must be between 0 and {num_classes - 1}, got {int(label)}.")
 
 
+def check_labels(labels: Any, num_labels: int, num_classes: int) -> None:
+    """Requires that many integers, within range where their values are known."""
+    if not _is_array_like(labels) or not jnp.issubdtype(jnp.result_type(labels), jnp.integer):
+        raise TypeError(f"labels must be integers [{num_labels}], got {describe(labels)}.")
+    if jnp.shape(labels) != (num_labels,):
+        raise ValueError(f"labels must have shape ({num_labels},), got {jnp.shape(labels)}; vmap over data.")
+    if not is_traced(labels) and not all(0 <= int(label) < num_classes for label in labels.tolist()):
+        raise ValueError(f"labels must be between 0 and {num_classes - 1}, got {labels}.")
+
+
 def check_callable(function: Any, name: str) -> None:
     """Requires something that can be called."""
     if not callable(function):

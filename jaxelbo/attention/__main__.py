@@ -5,9 +5,15 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from jaxelbo.attention import ram_command
+from jaxelbo.attention import captions_command, dram_command, one_glimpse_command, ram_command, rationales_command
 
-COMMANDS = {"ram": (ram_command, "the recurrent attention model: a few glimpses, then the label")}
+COMMANDS = {
+    "captions": (captions_command, "show, attend and tell: rows of digits, read one cell a word"),
+    "dram": (dram_command, "the deep recurrent attention model: context, two memories, several labels"),
+    "ram": (ram_command, "the recurrent attention model: a few glimpses, then the label"),
+    "one-glimpse": (one_glimpse_command, "one glimpse on a grid, where log p(y|I) and the bound can be summed"),
+    "rationales": (rationales_command, "which words of a text give its label"),
+}
 
 
 class _Parser(argparse.ArgumentParser):

@@ -1,4 +1,4 @@
-"""Canvases made of digits: translated, cluttered, pairs, and pairs to be added.
+"""Canvases made of digits: translated, cluttered, pairs, pairs to be added, and rows with a caption.
 
 Attention. Plain NumPy, a whole set in one call, from a generator of the caller's; make new training canvases for every
 epoch, and test canvases from test digits and a fixed seed. Where digits overlap the brighter pixel stays.
@@ -16,7 +16,7 @@ class Canvases(NamedTuple):
     """Images with what is on them.
 
     Attributes:
-      images: ``[N, size, size]`` float32, between 0 and 1.
+      images: ``[N, H, W]`` float32, between 0 and 1; square but for `captions`.
       labels: ``[N]`` or ``[N, T]`` int32: the digit, the digits from left to right, or their sum.
       corners: ``[N, digits, 2]`` int32: top left corner of each digit, down and across, in pixels.
     """
@@ -193,6 +193,72 @@ def rows(rng: np.random.Generator, digits: Digits, *, size: int, num_canvases: i
     return Canvases(images, digits.labels[chosen], corners)
 
 
+def captions(
+    rng: np.random.Generator,
+    digits: Digits,
+    *,
+    height: int,
+    width: int,
+    num_canvases: int,
+    max_digits: int = 4,
+    end_token: int = 10,
+) -> Canvases:
+    """As `rows` on a rectangle, with two to ``max_digits`` digits a canvas; the label is a caption.
+
+    A caption is the digits from left to right, then the end token until it is full.
+
+    Args:
+      rng: a NumPy generator.
+      digits: any set.
+      height: of the canvas in pixels, at least the digits'.
+      width: of the canvas in pixels, at least ``max_digits`` times the digits'.
+      num_canvases: N, at least 1.
+      max_digits: T, at least 2; every number of digits from 2 on is equally frequent.
+      end_token: above all labels.
+
+    Returns:
+      N `Canvases`, labels ``[N, T + 1]``; corners ``[N, T, 2]`` are -1 for digits that a canvas lacks.
+
+    Raises:
+      TypeError, ValueError: as `rows`; an end token that is a label.
+
+    References:
+      Xu, Ba, Kiros, Cho, Courville, Salakhudinov, Zemel, Bengio (2015), *Show, Attend and Tell*.
+
+    >>> import numpy as np
+    >>> digits = Digits(np.ones((10, 3, 3), np.float32), np.arange(10, dtype=np.int32))
+    >>> canvases = captions(np.random.default_rng(1), digits, height=5, width=12, num_canvases=2)
+    >>> canvases.images.sum(axis=(1, 2)) / 9, canvases.labels
+    (array([3., 3.], dtype=float32), array([[ 7,  9,  0, 10, 10],
+           [ 8,  9,  2, 10, 10]], dtype=int32))
+    """
+    _check(rng, digits, min(checks.check_count(height, "height"), checks.check_count(width, "width")), "height, width")
+    num_canvases = checks.check_count(num_canvases, "num_canvases")
+    max_digits = checks.check_count(max_digits, "max_digits", minimum=2)
+    digit_height, digit_width = digits.images.shape[1:]
+    if width < max_digits * digit_width:
+        raise ValueError(
+            f"width must be at least {max_digits * digit_width} for {max_digits} digits of width {digit_width}, "
+            f"got {width}."
+        )
+    if checks.check_count(end_token, "end_token") <= digits.labels.max():
+        raise ValueError(f"end_token must be above the labels, at least {digits.labels.max() + 1}, got {end_token}.")
+    place = np.arange(max_digits)
+    counts = rng.integers(2, max_digits + 1, size=(num_canvases, 1))
+    chosen = rng.integers(len(digits.images), size=(num_canvases, max_digits))
+    slack = rng.integers(width - counts * digit_width + 1, size=(num_canvases, max_digits))
+    across = np.sort(np.where(place < counts, slack, width), axis=1) + digit_width * place
+    down = rng.integers(height - digit_height + 1, size=(num_canvases, max_digits))
+    corners = np.where((place < counts)[:, :, None], np.stack([down, across], axis=2), -1).astype(np.int32)
+    images = np.zeros((num_canvases, height, width), np.float32)
+    for digit in place:
+        has = np.flatnonzero(digit < counts[:, 0])
+        _place(images, digits.images[chosen[has, digit]], corners[has, digit], has)
+    labels = np.full((num_canvases, max_digits + 1), end_token, np.int32)
+    labels[:, :-1] = np.where(place < counts, digits.labels[chosen], labels[:, :-1])
+    return Canvases(images, labels, corners)
+
+
 def _empty(count: int, size: int) -> np.ndarray:
     return np.zeros((count, size, size), np.float32)
 
@@ -202,15 +268,15 @@ def _corners(rng: np.random.Generator, digits: Digits, size: int) -> np.ndarray:
     return rng.integers(room, size=(len(digits.images), 2)).astype(np.int32)
 
 
-def _place(images: np.ndarray, patches: np.ndarray, corners: np.ndarray) -> None:
-    """Writes each patch into its image where it is brighter."""
-    index = np.arange(len(images))[:, None, None]
+def _place(images: np.ndarray, patches: np.ndarray, corners: np.ndarray, index: np.ndarray | None = None) -> None:
+    """Writes each patch into its image, or into those of the index, where it is brighter."""
+    index = (np.arange(len(images)) if index is None else index)[:, None, None]
     rows = corners[:, 0, None, None] + np.arange(patches.shape[1])[:, None]
     columns = corners[:, 1, None, None] + np.arange(patches.shape[2])
     images[index, rows, columns] = np.maximum(images[index, rows, columns], patches)
 
 
-def _check(rng: np.random.Generator, digits: Digits, size: int) -> None:
+def _check(rng: np.random.Generator, digits: Digits, size: int, name: str = "size") -> None:
     if not isinstance(rng, np.random.Generator):
         raise TypeError(f"rng must be a numpy.random.Generator, got {checks.describe(rng)}.")
     images, labels = np.asarray(digits[0]), np.asarray(digits[1])
@@ -220,5 +286,5 @@ def _check(rng: np.random.Generator, digits: Digits, size: int) -> None:
         raise TypeError(f"labels must be integers [{len(images)}], got {checks.describe(labels)}.")
     if len(images) == 0 or images.min() < 0 or images.max() > 1:
         raise ValueError("images must hold at least one image, with pixels between 0 and 1.")
-    if checks.check_count(size, "size") < max(images.shape[1:]):
-        raise ValueError(f"size must be at least the digits' sides {images.shape[1:]}, got {size}.")
+    if checks.check_count(size, name) < max(images.shape[1:]):
+        raise ValueError(f"{name} must be at least the digits' sides {images.shape[1:]}, got {size}.")

@@ -5,6 +5,8 @@ Attention. A location is ``[2]``: down and across, (0, 0) the centre of the imag
 averaging over 2^k x 2^k pixels; a glimpse is then one small slice of each level. Outside of the image is 0.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -110,6 +112,34 @@ def bilinear_glimpse(levels: Pyramid, location: jax.Array, *, size: int) -> jax.
     return jnp.stack(patches)
 
 
+def pooled(image: jax.Array, side: int) -> jax.Array:
+    """Means over squares of pixels, the image continued by zeros where they do not divide it.
+
+    Args:
+      image: ``[H, H]``, floating-point.
+      side: of the squares in pixels, static.
+
+    Returns:
+      ``[h, h]``.
+
+    Raises:
+      TypeError, ValueError: naming the argument.
+
+    References:
+      Ba, Mnih, Kavukcuoglu (2015), *Multiple Object Recognition with Visual Attention*.
+
+    >>> import jax.numpy as jnp
+    >>> pooled(jnp.ones((4, 4)), 2)
+    Array([[1., 1.],
+           [1., 1.]], dtype=float32)
+    """
+    checks.check_floating(image, "image", ("H", "H"))
+    margin = -image.shape[0] % checks.check_count(side, "side")
+    image = jnp.pad(image, ((0, margin), (0, margin)))
+    count = image.shape[0] // side
+    return jnp.mean(image.reshape(count, side, count, side), axis=(1, 3))
+
+
 def check_square(image: jax.Array, image_size: int) -> None:
     """Requires one image of that side, without channels."""
     checks.check_floating(image, "image", ("H", "W"))
@@ -117,10 +147,19 @@ def check_square(image: jax.Array, image_size: int) -> None:
         raise ValueError(f"image must have shape {(image_size,) * 2}, got {image.shape}; vmap over images.")
 
 
-def check_fits(glimpse_size: int, image_size: int) -> None:
-    """Requires a glimpse that is not larger than the image."""
-    if glimpse_size > image_size:
-        raise ValueError(f"shape.glimpse_size must be at most {image_size}, the image's, got {glimpse_size}.")
+def check_sizes(shape: Any) -> None:
+    """Requires the sizes of a system: counts, a positive ``policy_scale``, a glimpse that fits into the image."""
+    for name, value in shape._asdict().items():
+        if name == "policy_scale":
+            checks.check_real(value, "shape.policy_scale")
+            if not checks.is_traced(value) and not value > 0:
+                raise ValueError(f"shape.policy_scale must be positive, got {value}.")
+        else:
+            checks.check_count(value, f"shape.{name}")
+    if shape.glimpse_size > shape.image_size:
+        raise ValueError(
+            f"shape.glimpse_size must be at most {shape.image_size}, the image's, got {shape.glimpse_size}."
+        )
 
 
 def _corners(levels: Pyramid, location: jax.Array, size: int) -> list[jax.Array]:

@@ -11,9 +11,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxelbo import bounds, checks
+from jaxelbo import checks
 from jaxelbo.attention import glimpses, layers
 from jaxelbo.attention.learning_rules import LearningRule, Paths
+from jaxelbo.attention.path_scores import Scores, score_paths
 from jaxelbo.types import Key, Params
 
 
@@ -39,26 +40,6 @@ class Shape(NamedTuple):
     num_features: int = 128
     num_units: int = 256
     num_classes: int = 10
-
-
-class Scores(NamedTuple):
-    """How one test image fares, to be averaged; the three errors side by side, since averaging hides a poor policy.
-
-    Attributes:
-      one_path: share of wrong labels on single paths.
-      mean_path: whether the label on the mean path is wrong.
-      averaged: whether the label of the averaged probabilities is wrong.
-      bound: F, the mean of log p(y|l, I) over paths, in nats.
-      many_sample_bound: log of the mean of p(y|l, I) over the paths, in nats; between F and log p(y|I) in expectation.
-      spread: root mean square distance of locations from those of the mean path.
-    """
-
-    one_path: jax.Array
-    mean_path: jax.Array
-    averaged: jax.Array
-    bound: jax.Array
-    many_sample_bound: jax.Array
-    spread: jax.Array
 
 
 class Path(NamedTuple):
@@ -251,15 +232,8 @@ def evaluate(params: Params, key: Key, image: jax.Array, label: jax.Array, *, sh
     keys = jax.random.split(key, num_samples)
     paths = jax.vmap(lambda key: sample_path(params, key, image, shape))(keys)
     mean = mean_path(params, image, shape)
-    averaged = jax.nn.logsumexp(paths.log_classes, axis=0)
-    return Scores(
-        one_path=jnp.mean(jnp.argmax(paths.log_classes, axis=1) != label),
-        mean_path=(jnp.argmax(mean.log_classes) != label).astype(jnp.float32),
-        averaged=(jnp.argmax(averaged) != label).astype(jnp.float32),
-        bound=bounds.mean(paths.log_classes[:, label]),
-        many_sample_bound=bounds.importance_weighted(paths.log_classes[:, label]),
-        spread=jnp.sqrt(jnp.mean(jnp.sum((paths.locations - mean.locations[None]) ** 2, axis=-1))),
-    )
+    log_classes, mean_log_classes = paths.log_classes[:, None], mean.log_classes[None]
+    return score_paths(log_classes, paths.locations, mean_log_classes, mean.locations, jnp.asarray(label)[None])
 
 
 def _run(params: Params, image: jax.Array, noise: jax.Array, shape: Shape) -> Path:
@@ -284,11 +258,4 @@ def _run(params: Params, image: jax.Array, noise: jax.Array, shape: Shape) -> Pa
 def _check_shape(shape: Shape) -> None:
     if not isinstance(shape, Shape):
         raise TypeError(f"shape must be a recurrent_attention.Shape, got {checks.describe(shape)}.")
-    for name, value in shape._asdict().items():
-        if name == "policy_scale":
-            checks.check_real(value, "shape.policy_scale")
-            if not checks.is_traced(value) and not value > 0:
-                raise ValueError(f"shape.policy_scale must be positive, got {value}.")
-        else:
-            checks.check_count(value, f"shape.{name}")
-    glimpses.check_fits(shape.glimpse_size, shape.image_size)
+    glimpses.check_sizes(shape)

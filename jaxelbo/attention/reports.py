@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxelbo.attention.text_files import Text
 from jaxelbo.attention.training import Training
 from jaxelbo.types import PyTree
 
@@ -73,6 +74,50 @@ def table(names: Sequence[str], rows: Sequence[Sequence[float]], title: str) -> 
         shown.add_row(str(seed), *(f"{number:.4f}" for number in row), end_section=seed == len(rows) - 1)
     shown.add_row("median", *(f"{statistics.median(column):.4f}" for column in zip(*rows, strict=True)))
     return shown
+
+
+def draw_rationales(path: pathlib.Path, texts: Sequence[Text], masks: np.ndarray) -> None:
+    """Writes a PNG: texts with the kept words on a coloured ground and the words that humans marked underlined.
+
+    Args:
+      path: of the picture.
+      texts: the first lines of each are drawn.
+      masks: ``[B, T]`` bool, which words were kept.
+
+    Raises:
+      ImportError: the package matplotlib is not installed.
+
+    >>> draw_rationales(path, texts, masks)  # doctest: +SKIP
+    """
+    try:
+        from matplotlib.figure import Figure
+        from matplotlib.patches import Rectangle
+    except ImportError:
+        raise ImportError('pictures are drawn with matplotlib: pip install "jaxelbo[demo]".') from None
+    num_columns, width = 110, 0.0078  # characters a line, and the width of one, as a share of the picture's
+    placed, line = [], 0
+    for text, mask in zip(texts, masks, strict=True):
+        column = 3
+        ground = "#f3c98b" if text.label else "#9fc5d8"
+        placed.append((line, 0, "+" if text.label else "-", None, False))
+        for word, kept, marked in zip(text.words, mask, text.is_marked, strict=False):
+            if column + len(word) > num_columns:
+                line, column = line + 1, 3
+            placed.append((line, column, word, ground if kept else None, marked))
+            column += len(word) + 1
+        line += 1
+    figure = Figure(figsize=(10, 0.2 * line + 0.4))
+    axis = figure.add_axes((0, 0, 1, 1))
+    axis.set(xlim=(-0.01, 1), ylim=(line + 0.5, -1))
+    axis.axis("off")
+    for row, column, word, ground, marked in placed:
+        left, right = width * column, width * (column + len(word))
+        if ground is not None:
+            axis.add_patch(Rectangle((left, row - 0.42), right - left, 0.84, color=ground, linewidth=0))
+        if marked:
+            axis.plot([left, right], [row + 0.4] * 2, color="#333333", linewidth=0.9)
+        axis.text(left, row, word.replace("$", r"\$"), family="monospace", fontsize=9.3, va="center")
+    figure.savefig(path, dpi=150)
 
 
 def draw_paths(

@@ -3,6 +3,7 @@
 Attention. Images travel as bytes, a quarter of their size as numbers; `as_numbers` turns a batch of them into numbers.
 """
 
+import functools
 import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxelbo.attention import digit_files
+from jaxelbo.attention import canvases, digit_files
 from jaxelbo.attention.canvases import Canvases
 from jaxelbo.attention.digit_files import Digits
 
@@ -127,3 +128,12 @@ def as_numbers(images: jax.Array) -> jax.Array:
     Array([0., 1.], dtype=float32)
     """
     return images.astype(jnp.float32) / 255
+
+
+NAMED = {
+    "digits": of_digits,
+    "translated": functools.partial(of_canvases, functools.partial(canvases.translated, size=60)),
+    "cluttered": functools.partial(of_canvases, functools.partial(canvases.cluttered, size=60)),
+    "cluttered-100": functools.partial(of_canvases, functools.partial(canvases.cluttered, size=100)),
+}
+"""Name of a task -> ``(training digits, test digits) -> Task``: those with one label of the first table of RAM."""

@@ -4,6 +4,7 @@ Attention. Everything that changes is in `Training`; the key of epoch e is ``fol
 interrupted and resumed has the same numbers as one that was not.
 """
 
+import functools
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -101,6 +102,25 @@ def train(
     if checkpoint is not None and pathlib.Path(checkpoint).exists():
         training = checkpoints.load(checkpoint, training, configuration)
 
+    run = _compiled_epoch(loss_fn, optimizer, batch_size)
+    while int(training.epoch) < num_epochs:
+        epoch = int(training.epoch)
+        data = jax.tree.map(jnp.asarray, data_fn(epoch))
+        _check_data(data, batch_size)
+        training, metrics = run(training, jax.random.fold_in(key, epoch), data)
+        if checkpoint is not None:
+            checkpoints.save(checkpoint, training, configuration)
+        if callback is not None:
+            callback(training, metrics)
+    return training
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled_epoch(
+    loss_fn: Loss, optimizer: optax.GradientTransformation, batch_size: int
+) -> Callable[[Training, Key, tuple[Any, ...]], tuple[Training, PyTree]]:
+    """One epoch, compiled once for all runs with the same functions, such as those of several seeds."""
+
     @jax.jit
     def run(training: Training, key: Key, data: tuple[Any, ...]) -> tuple[Training, PyTree]:
         key_order, key_steps = jax.random.split(key)
@@ -122,16 +142,7 @@ def train(
         after = Training(params, optimizer_state, rule_state, training.epoch + 1)
         return after, jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), metrics)
 
-    while int(training.epoch) < num_epochs:
-        epoch = int(training.epoch)
-        data = jax.tree.map(jnp.asarray, data_fn(epoch))
-        _check_data(data, batch_size)
-        training, metrics = run(training, jax.random.fold_in(key, epoch), data)
-        if checkpoint is not None:
-            checkpoints.save(checkpoint, training, configuration)
-        if callback is not None:
-            callback(training, metrics)
-    return training
+    return run
 
 
 def _check_data(data: tuple[Any, ...], batch_size: int) -> None:
