@@ -57,7 +57,7 @@ def add_paths(
     parser.add_argument("--glimpses", type=count, default=glimpses, help="glimpses a label")
     parser.add_argument("--glimpse-size", type=count, default=glimpse_size, help="pixels a side")
     parser.add_argument("--scales", type=count, default=scales, help="patches a glimpse")
-    parser.add_argument("--policy-scale", type=float, default=0.1, help="standard deviation of a location")
+    parser.add_argument("--policy-scale", type=float, default=0.08, help="standard deviation of a location")
 
 
 def configuration(options: argparse.Namespace) -> str:

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser, count: Callable[[str], int]) 
     command_options.add_paths(
         parser, count, rules=path_training.RULES, reward_weight=0.03, glimpses=6, glimpse_size=8, scales=1
     )
-    command_options.add_training(parser, count, epochs=60, batch_size=256, learning_rate=2e-3, output="ram")
+    command_options.add_training(parser, count, epochs=50, batch_size=256, learning_rate=2e-3, output="ram")
 
 
 def run(options: argparse.Namespace) -> None:
