@@ -2,7 +2,6 @@
 
 import argparse
 import functools
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxelbo.attention import canvases, command_options, show_attend_tell, tasks, training
+from jaxelbo.attention import canvases, command_options, seeds, show_attend_tell, tasks, training
 from jaxelbo.attention.digit_files import Digits
 from jaxelbo.attention.path_training import RULES
-from jaxelbo.types import Params
+from jaxelbo.types import Key, Params
 
 SHAPES = {
     28: show_attend_tell.Shape(height=40, width=124, patch_size=28, stride=6, part_size=10),
@@ -63,36 +62,30 @@ def run(options: argparse.Namespace) -> None:
 
     from jaxelbo.attention import caption_pictures, reports
 
-    console = Console()
-    options.output.mkdir(parents=True, exist_ok=True)
-    task = _task(options)
+    task, attend = _task(options), ATTENTIONS[options.attention]
     num_steps = options.epochs * (options.canvases // options.batch_size)
     rate = optax.cosine_decay_schedule(options.learning_rate, num_steps)
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
     loss_fn, rule_state = LOSSES[options.attention](options, task.shape, num_steps)
+    score = seeds.sum_of_chunk(functools.partial(_score, task, attend))
+    experiment = seeds.Experiment(
+        init=functools.partial(show_attend_tell.init, shape=task.shape),
+        optimizer=optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate)),
+        loss_fn=loss_fn,
+        rule_state=rule_state,
+        epoch=functools.partial(_epoch, task, options.canvases),
+        batch_size=options.batch_size,
+        score=score,
+        watched=("bound", "entropy", "sequence_error", "on_target"),
+        name=options.attention,
+    )
     rows, params = [], None
-    for seed in range(options.seeds):
-        begin = time.perf_counter()
-        key_init, key = jax.random.split(jax.random.key(seed))
-        with reports.epoch_bar(f"seed {seed}", options.epochs) as callback:
-            params = training.train(
-                training.start(show_attend_tell.init(key_init, task.shape), optimizer, rule_state),
-                key,
-                loss_fn,
-                optimizer,
-                functools.partial(_epoch, task, options.canvases, seed),
-                num_epochs=options.epochs,
-                batch_size=options.batch_size,
-                checkpoint=options.output / f"{options.attention}-seed-{seed}.npz",
-                configuration=command_options.configuration(options),
-                callback=callback,
-            ).params
-        scores = _test(params, task, jax.random.key(2**30 + seed), ATTENTIONS[options.attention])
-        rows.append([float(score) for score in scores])
-        console.print(f"seed {seed}: {time.perf_counter() - begin:.0f} s", highlight=False)
+    test = tasks.as_bytes(task.test.images), task.test.labels, task.test.corners
+    for seed, params in seeds.train_seeds(options, experiment):
+        rows.append(seeds.mean_scores(score, params, seeds.test_key(seed), test))
+    console = Console()
     console.print(reports.table(show_attend_tell.Scores._fields, rows, f"test, {options.attention} attention"))
     picture = options.output / f"cells-{options.attention}.png"
-    caption_pictures.draw_cells(picture, *_shown(params, task, ATTENTIONS[options.attention]), task.shape.patch_size)
+    caption_pictures.draw_cells(picture, *_shown(params, task, attend), task.shape.patch_size)
     console.print(f"picture: {picture}", highlight=False)
 
 
@@ -110,9 +103,9 @@ def _make(
     )
 
 
-def _epoch(task: Captioning, num_canvases: int, seed: int, number: int) -> tuple[np.ndarray, np.ndarray]:
+def _epoch(task: Captioning, num_canvases: int, seed: int, number: int) -> tuple[np.ndarray, ...]:
     made = _make(np.random.default_rng([seed, number]), task.train, task.shape, num_canvases)
-    return tasks.as_bytes(made.images), made.labels
+    return tasks.as_bytes(made.images), made.labels, made.corners
 
 
 def _hard_loss(options: argparse.Namespace, shape: show_attend_tell.Shape, num_steps: int) -> tuple[training.Loss, Any]:
@@ -133,7 +126,8 @@ def _hard_loss(options: argparse.Namespace, shape: show_attend_tell.Shape, num_s
         "soft": functools.partial(show_attend_tell.soft_objective, shape=shape, entropy_weight=options.entropy_weight),
     }
 
-    def loss_fn(params: Params, key: jax.Array, state: Any, images: jax.Array, captions: jax.Array):
+    def loss_fn(params: Params, key: jax.Array, state: Any, images: jax.Array, captions: jax.Array, corners: jax.Array):
+        del corners  # for the scores alone
         rule_state, step = state
         chance = jnp.asarray(soft_probability(step))
         batch = tasks.as_numbers(images), captions
@@ -148,7 +142,8 @@ def _hard_loss(options: argparse.Namespace, shape: show_attend_tell.Shape, num_s
 def _soft_loss(options: argparse.Namespace, shape: show_attend_tell.Shape, num_steps: int) -> tuple[training.Loss, Any]:
     soft = functools.partial(show_attend_tell.soft_objective, shape=shape, entropy_weight=options.entropy_weight)
 
-    def loss_fn(params: Params, key: jax.Array, state: Any, images: jax.Array, captions: jax.Array):
+    def loss_fn(params: Params, key: jax.Array, state: Any, images: jax.Array, captions: jax.Array, corners: jax.Array):
+        del corners  # for the scores alone
         values = jax.vmap(functools.partial(soft, params))(tasks.as_numbers(images), captions)
         return -jnp.mean(values), (state, {})
 
@@ -158,28 +153,19 @@ def _soft_loss(options: argparse.Namespace, shape: show_attend_tell.Shape, num_s
 LOSSES = {"hard": _hard_loss, "soft": _soft_loss}
 
 
-def _test(params: Params, task: Captioning, key: jax.Array, attend: show_attend_tell.Attend) -> show_attend_tell.Scores:
-    @jax.jit
-    def scores(params: Params, *data: jax.Array) -> show_attend_tell.Scores:
-        def of_one(inputs: tuple[jax.Array, ...]) -> show_attend_tell.Scores:
-            key, image, caption, corners = inputs
-            return show_attend_tell.evaluate(
-                params,
-                key,
-                tasks.as_numbers(image),
-                caption,
-                corners,
-                shape=task.shape,
-                num_samples=NUM_TEST_PATHS,
-                attend=attend,
-                digit_size=task.train.images.shape[1],
-            )
-
-        return jax.tree.map(jnp.mean, jax.lax.map(of_one, data, batch_size=100))
-
-    images, captions, corners = task.test
-    keys = jax.random.split(key, len(images))
-    return scores(params, keys, jnp.asarray(tasks.as_bytes(images)), jnp.asarray(captions), jnp.asarray(corners))
+def _score(
+    task: Captioning, attend: show_attend_tell.Attend, params: Params, key: Key, image: jax.Array, *truth: jax.Array
+) -> show_attend_tell.Scores:
+    return show_attend_tell.evaluate(
+        params,
+        key,
+        tasks.as_numbers(image),
+        *truth,
+        shape=task.shape,
+        num_samples=NUM_TEST_PATHS,
+        attend=attend,
+        digit_size=task.train.images.shape[1],
+    )
 
 
 def _shown(params: Params, task: Captioning, attend: show_attend_tell.Attend, num_images: int = 12):

@@ -2,7 +2,6 @@
 
 import argparse
 import functools
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,8 +11,8 @@ import numpy as np
 import optax
 
 from jaxelbo import bounds, estimators
-from jaxelbo.attention import command_options, one_glimpse, one_glimpse_bounds, tasks, training
-from jaxelbo.types import Params
+from jaxelbo.attention import command_options, one_glimpse, one_glimpse_bounds, seeds, tasks, training
+from jaxelbo.types import Key, Params
 
 
 class Objective(NamedTuple):
@@ -60,11 +59,12 @@ def add_arguments(parser: argparse.ArgumentParser, count: Callable[[str], int]) 
     parser.add_argument("--task", choices=sorted(tasks.NAMED), default="cluttered", help="what is shown")
     parser.add_argument("--objective", choices=sorted(OBJECTIVES), default="vimco", help="bound and gradient")
     parser.add_argument("--samples", type=count, default=4, help="glimpses an image in training")
-    parser.add_argument("--grid", type=count, default=7, help="places down and across")
+    parser.add_argument("--grid", type=count, default=9, help="places down and across")
     parser.add_argument("--glimpse-size", type=count, default=28, help="pixels a side")
     parser.add_argument("--scales", type=count, default=1, help="patches a glimpse")
-    parser.add_argument("--hidden", type=count, default=256, help="units of each hidden layer")
-    command_options.add_training(parser, count, epochs=30, batch_size=128, learning_rate=2e-3, output="one-glimpse")
+    parser.add_argument("--context-pool", type=count, default=3, help="pixels a side that the context network averages")
+    parser.add_argument("--hidden", type=count, default=512, help="units of each hidden layer")
+    command_options.add_training(parser, count, epochs=28, batch_size=128, learning_rate=1.5e-3, output="one-glimpse")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -73,42 +73,29 @@ def run(options: argparse.Namespace) -> None:
 
     from jaxelbo.attention import reports
 
-    console = Console()
-    options.output.mkdir(parents=True, exist_ok=True)
     task = tasks.NAMED[options.task](*tasks.read_digits(options.data))
     size = min(options.glimpse_size, task.image_size)
-    shape = one_glimpse.Shape(task.image_size, options.grid, size, options.scales, num_hidden=options.hidden)
+    shape = one_glimpse.Shape(
+        task.image_size, options.grid, size, options.scales, options.context_pool, num_hidden=options.hidden
+    )
     batch_size = min(options.batch_size, task.num_images)
     num_steps = options.epochs * (task.num_images // batch_size)
-    optimizer = optax.adam(optax.cosine_decay_schedule(options.learning_rate, num_steps))
-    objective = OBJECTIVES[options.objective]
-
-    def loss_fn(params: Params, key: jax.Array, state: Any, images: jax.Array, labels: jax.Array):
-        value = functools.partial(
-            objective.of, shape=shape, num_samples=options.samples, bound=objective.bound, estimator=objective.estimator
-        )
-        keys = jax.random.split(key, len(labels))
-        return -jnp.mean(jax.vmap(value, (None, 0, 0, 0))(params, keys, tasks.as_numbers(images), labels)), (state, {})
-
+    score = seeds.sum_of_chunk(functools.partial(_score, shape))
+    experiment = seeds.Experiment(
+        init=functools.partial(one_glimpse.init, shape=shape),
+        optimizer=optax.adam(optax.cosine_decay_schedule(options.learning_rate, num_steps)),
+        loss_fn=_loss(options, shape),
+        rule_state=(),
+        epoch=task.epoch,
+        batch_size=batch_size,
+        score=score,
+        watched=("log_evidence", "bound", "entropy", "all_places"),
+        name=options.task,
+    )
     rows, params = [], None
-    for seed in range(options.seeds):
-        begin = time.perf_counter()
-        key_init, key = jax.random.split(jax.random.key(seed))
-        with reports.epoch_bar(f"seed {seed}", options.epochs) as callback:
-            params = training.train(
-                training.start(one_glimpse.init(key_init, shape), optimizer),
-                key,
-                loss_fn,
-                optimizer,
-                functools.partial(task.epoch, seed),
-                num_epochs=options.epochs,
-                batch_size=batch_size,
-                checkpoint=options.output / f"{options.task}-seed-{seed}.npz",
-                configuration=command_options.configuration(options),
-                callback=callback,
-            ).params
-        rows.append([float(figure) for figure in _test(params, task, shape)])
-        console.print(f"seed {seed}: {time.perf_counter() - begin:.0f} s", highlight=False)
+    for seed, params in seeds.train_seeds(options, experiment):
+        rows.append(seeds.mean_scores(score, params, seeds.test_key(seed), (task.test_images, task.test_labels)))
+    console = Console()
     console.print(reports.table(Figures._fields, rows, f"test, {options.task}"))
     picture = options.output / f"glimpses-{options.task}.png"
     images = tasks.as_numbers(jnp.asarray(task.test_images[:12]))
@@ -116,22 +103,29 @@ def run(options: argparse.Namespace) -> None:
     console.print(f"picture: {picture}", highlight=False)
 
 
-def _test(params: Params, task: tasks.Task, shape: one_glimpse.Shape) -> Figures:
-    def of_one(image: jax.Array, label: jax.Array) -> Figures:
-        image = tasks.as_numbers(image)
-        log_policy = one_glimpse.log_policy(params, image, shape)
-        log_classes = one_glimpse.log_classes(params, image, shape)
-        read = jnp.argmax(jax.nn.logsumexp(log_policy[:, None] + log_classes, axis=0))
-        likeliest = jnp.argmax(log_classes[jnp.argmax(log_policy)])
-        errors = jnp.stack([likeliest, read]) != label
-        exact = one_glimpse_bounds.exact(params, image, label, shape)
-        return Figures(*errors.astype(jnp.float32), **exact._asdict())
+def _loss(options: argparse.Namespace, shape: one_glimpse.Shape) -> training.Loss:
+    objective = OBJECTIVES[options.objective]
+    value = functools.partial(
+        objective.of, shape=shape, num_samples=options.samples, bound=objective.bound, estimator=objective.estimator
+    )
 
-    @jax.jit
-    def means(images: jax.Array, labels: jax.Array) -> Figures:
-        return jax.tree.map(jnp.mean, jax.lax.map(lambda datum: of_one(*datum), (images, labels), batch_size=250))
+    def loss_fn(params: Params, key: jax.Array, state: Any, images: jax.Array, labels: jax.Array):
+        keys = jax.random.split(key, len(labels))
+        return -jnp.mean(jax.vmap(value, (None, 0, 0, 0))(params, keys, tasks.as_numbers(images), labels)), (state, {})
 
-    return means(jnp.asarray(task.test_images), jnp.asarray(task.test_labels))
+    return loss_fn
+
+
+def _score(shape: one_glimpse.Shape, params: Params, key: Key, image: jax.Array, label: jax.Array) -> Figures:
+    del key  # everything is summed
+    image = tasks.as_numbers(image)
+    log_policy = one_glimpse.log_policy(params, image, shape)
+    log_classes = one_glimpse.log_classes(params, image, shape)
+    read = jnp.argmax(jax.nn.logsumexp(log_policy[:, None] + log_classes, axis=0))
+    likeliest = jnp.argmax(log_classes[jnp.argmax(log_policy)])
+    errors = jnp.stack([likeliest, read]) != label
+    exact = one_glimpse_bounds.exact(params, image, label, shape)
+    return Figures(*errors.astype(jnp.float32), **exact._asdict())
 
 
 def _shown(params: Params, images: jax.Array, shape: one_glimpse.Shape) -> tuple[np.ndarray, np.ndarray]:

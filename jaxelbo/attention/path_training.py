@@ -5,7 +5,6 @@ Attention.
 
 import argparse
 import functools
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,7 +14,7 @@ import numpy as np
 import optax
 
 from jaxelbo import bounds, estimators
-from jaxelbo.attention import command_options, learning_rules, tasks, training
+from jaxelbo.attention import learning_rules, seeds, tasks, training
 from jaxelbo.attention.path_scores import Scores
 from jaxelbo.types import Key, Params
 
@@ -56,32 +55,25 @@ def run(options: argparse.Namespace, task: tasks.Task, system: System) -> None:
 
     from jaxelbo.attention import reports
 
-    console = Console()
-    options.output.mkdir(parents=True, exist_ok=True)
     batch_size = min(options.batch_size, task.num_images)
     num_steps = options.epochs * (task.num_images // batch_size)
-    optimizer = optax.adam(optax.cosine_decay_schedule(options.learning_rate, num_steps))
     loss_fn, rule_state = _loss(options, system)
+    score = seeds.sum_of_chunk(functools.partial(_score, system))
+    experiment = seeds.Experiment(
+        init=system.init,
+        optimizer=optax.adam(optax.cosine_decay_schedule(options.learning_rate, num_steps)),
+        loss_fn=loss_fn,
+        rule_state=rule_state,
+        epoch=task.epoch,
+        batch_size=batch_size,
+        score=score,
+        watched=("bound", "spread", "one_path"),
+        name=options.task,
+    )
     rows, params = [], None
-    for seed in range(options.seeds):
-        begin = time.perf_counter()
-        key_init, key = jax.random.split(jax.random.key(seed))
-        with reports.epoch_bar(f"seed {seed}", options.epochs) as callback:
-            params = training.train(
-                training.start(system.init(key_init), optimizer, rule_state),
-                key,
-                loss_fn,
-                optimizer,
-                functools.partial(task.epoch, seed),
-                num_epochs=options.epochs,
-                batch_size=batch_size,
-                checkpoint=options.output / f"{options.task}-seed-{seed}.npz",
-                configuration=command_options.configuration(options),
-                callback=callback,
-            ).params
-        scores = _test(params, task, system, jax.random.key(2**30 + seed))
-        rows.append([float(score) for score in scores])
-        console.print(f"seed {seed}: {time.perf_counter() - begin:.0f} s", highlight=False)
+    for seed, params in seeds.train_seeds(options, experiment):
+        rows.append(seeds.mean_scores(score, params, seeds.test_key(seed), (task.test_images, task.test_labels)))
+    console = Console()
     console.print(reports.table(Scores._fields, rows, f"test, {options.task}"))
     picture = options.output / f"glimpses-{options.task}.png"
     reports.draw_paths(picture, *_shown(params, task, system), system.shape.glimpse_size, system.shape.num_scales)
@@ -97,23 +89,13 @@ def _loss(options: argparse.Namespace, system: System) -> tuple[training.Loss, A
             return system.objective(params, key, image, label, num_samples=options.samples, rule=rule, state=state)
 
         values, states = jax.vmap(of_one)(jax.random.split(key, len(labels)), tasks.as_numbers(images), labels)
-        state = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), states)
-        return -jnp.mean(values), (state, {"bound": jnp.mean(values)})
+        return -jnp.mean(values), (jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), states), {})
 
     return loss_fn, rule_state
 
 
-def _test(params: Params, task: tasks.Task, system: System, key: jax.Array) -> Scores:
-    @jax.jit
-    def scores(params: Params, keys: jax.Array, images: jax.Array, labels: jax.Array) -> Scores:
-        def of_one(inputs: tuple[jax.Array, ...]) -> Scores:
-            key, image, label = inputs
-            return system.evaluate(params, key, tasks.as_numbers(image), label, num_samples=AVERAGED_PATHS)
-
-        return jax.tree.map(jnp.mean, jax.lax.map(of_one, (keys, images, labels), batch_size=250))
-
-    keys = jax.random.split(key, len(task.test_labels))
-    return scores(params, keys, jnp.asarray(task.test_images), jnp.asarray(task.test_labels))
+def _score(system: System, params: Params, key: Key, image: jax.Array, label: jax.Array) -> Scores:
+    return system.evaluate(params, key, tasks.as_numbers(image), label, num_samples=AVERAGED_PATHS)
 
 
 def _shown(params: Params, task: tasks.Task, system: System, num_images: int = 12):

@@ -2,7 +2,6 @@
 
 import argparse
 import functools
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +11,7 @@ import numpy as np
 import optax
 
 from jaxelbo import estimators
-from jaxelbo.attention import command_options, rationale_bounds, rationales, text_files, training, word_vectors
+from jaxelbo.attention import command_options, rationale_bounds, rationales, seeds, text_files, word_vectors
 from jaxelbo.attention.rationale_generators import EVERY_WORD, INDEPENDENT, RECURRENT, Generator, Shape
 from jaxelbo.attention.rationale_masks import Penalty
 from jaxelbo.attention.text_files import Encoded, Text
@@ -86,7 +85,6 @@ def run(options: argparse.Namespace) -> None:
     from jaxelbo.attention import reports
 
     console = Console()
-    options.output.mkdir(parents=True, exist_ok=True)
     parts = _read(options)
     train, *scored = parts
     plain = text_files.read_reviews(options.vectors_from, "train") if options.vectors_from else []
@@ -96,16 +94,14 @@ def run(options: argparse.Namespace) -> None:
     )
     encoded = [text_files.encode(texts, numbers, length=options.length) for texts in parts]
     shape, generator = Shape(options.length, options.features), GENERATORS[options.generator]
-    optimizer, loss_fn = _training_of(options, len(train), shape, generator, vectors)
+    evaluate = functools.partial(rationales.evaluate, shape=shape, generator=generator, num_samples=SCORED_MASKS)
+    experiment = _experiment(options, encoded[0], shape, generator, vectors, evaluate)
 
     rows, masks = ([], []), np.zeros((0, options.length), bool)
-    for seed in range(options.seeds):
-        begin = time.perf_counter()
-        params = _train(options, encoded[0], shape, generator, vectors, optimizer, loss_fn, seed)
+    for seed, params in seeds.train_seeds(options, experiment):
         for row, texts, arrays in zip(rows, scored, encoded[1:], strict=True):
-            figures, masks = _score(params, texts, arrays, shape, generator, vectors, seed)
+            figures, masks = _score(params, texts, arrays, evaluate, vectors, seed)
             row.append(list(figures))
-        console.print(f"seed {seed}: {time.perf_counter() - begin:.0f} s", highlight=False)
     for row, words in zip(rows, ("to select with", "test"), strict=True):
         console.print(reports.table(Figures._fields, row, f"{words}, {options.texts}"))
     step = max(1, len(masks) // 24)  # texts often stand in the order of their labels
@@ -122,11 +118,17 @@ def _read(options: argparse.Namespace) -> list[list[Text]]:
     return [read(options.data, name) for name in names]
 
 
-def _training_of(options: argparse.Namespace, size: int, shape: Shape, generator: Generator, vectors: jax.Array):
-    """Optimizer and loss, the same for all seeds, so that they are compiled once."""
-    num_steps = options.epochs * (size // min(options.batch_size, size))
-    rate = optax.cosine_decay_schedule(options.learning_rate, num_steps)
-    optimizer = optax.adamw(rate, weight_decay=options.weight_decay)
+def _experiment(
+    options: argparse.Namespace,
+    train: Encoded,
+    shape: Shape,
+    generator: Generator,
+    vectors: jax.Array,
+    evaluate: Callable[..., rationales.Scores],
+) -> seeds.Experiment:
+    size = len(train.labels)
+    batch_size = min(options.batch_size, size)
+    rate = optax.cosine_decay_schedule(options.learning_rate, options.epochs * (size // batch_size))
     objective = functools.partial(
         OBJECTIVES[options.objective],
         shape=shape,
@@ -143,52 +145,31 @@ def _training_of(options: argparse.Namespace, size: int, shape: Shape, generator
         losses = jax.vmap(objective, (None, 0, None, 0, 0))(params, keys, vectors, words, labels)
         return jnp.mean(losses), (state, {})
 
-    return optimizer, loss_fn
-
-
-def _train(
-    options: argparse.Namespace,
-    texts: Encoded,
-    shape: Shape,
-    generator: Generator,
-    vectors: jax.Array,
-    optimizer: optax.GradientTransformation,
-    loss_fn: training.Loss,
-    seed: int,
-) -> Params:
-    from jaxelbo.attention import reports
-
-    key_init, key = jax.random.split(jax.random.key(seed))
     sizes = {"num_words": vectors.shape[0], "num_dimensions": vectors.shape[1]}
-    with reports.epoch_bar(f"seed {seed}", options.epochs) as callback:
-        trained = training.train(
-            training.start(rationales.init(key_init, shape, generator, **sizes), optimizer),
-            key,
-            loss_fn,
-            optimizer,
-            lambda epoch: (texts.words, texts.labels),
-            num_epochs=options.epochs,
-            batch_size=min(options.batch_size, len(texts.labels)),
-            checkpoint=options.output / f"{options.texts}-{options.generator}-seed-{seed}.npz",
-            configuration=command_options.configuration(options),
-            callback=callback,
-        )
-    return trained.params
+    return seeds.Experiment(
+        init=functools.partial(rationales.init, shape=shape, generator=generator, **sizes),
+        optimizer=optax.adamw(rate, weight_decay=options.weight_decay),
+        loss_fn=loss_fn,
+        rule_state=(),
+        epoch=lambda seed, epoch: (train.words, train.labels),
+        batch_size=batch_size,
+        score=seeds.sum_of_chunk(lambda params, key, *text: evaluate(params, key, vectors, *text)),
+        watched=("bound", "entropy", "error"),
+        name=f"{options.texts}-{options.generator}",
+    )
 
 
 def _score(
     params: Params,
     texts: Sequence[Text],
     arrays: Encoded,
-    shape: Shape,
-    generator: Generator,
+    evaluate: Callable[..., rationales.Scores],
     vectors: jax.Array,
     seed: int,
 ) -> tuple[Figures, np.ndarray]:
     """The figures of one seed, and the masks."""
-    of_one = functools.partial(rationales.evaluate, shape=shape, generator=generator, num_samples=SCORED_MASKS)
-    keys = jax.random.split(jax.random.key(2**30 + seed), len(texts))
-    scores = jax.jit(jax.vmap(of_one, (None, 0, None, 0, 0)))(params, keys, vectors, arrays.words, arrays.labels)
+    keys = jax.random.split(seeds.test_key(seed), len(texts))
+    scores = jax.jit(jax.vmap(evaluate, (None, 0, None, 0, 0)))(params, keys, vectors, arrays.words, arrays.labels)
     masks = np.asarray(scores.mask) > 0.5
     num_right, num_kept = (masks & arrays.is_marked).sum(), masks.sum()
     num_marked = sum(int(text.is_marked.sum()) for text in texts)

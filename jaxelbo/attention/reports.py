@@ -13,16 +13,19 @@ import numpy as np
 
 from jaxelbo.attention.text_files import Text
 from jaxelbo.attention.training import Training
-from jaxelbo.types import PyTree
+from jaxelbo.types import Params, PyTree
 
 
 @contextlib.contextmanager
-def epoch_bar(description: str, num_epochs: int) -> Iterator[Callable[[Training, PyTree], None]]:
-    """A progress bar as a callback of `training.train`: rate, time left, and the epoch's metrics.
+def epoch_bar(
+    description: str, num_epochs: int, watch: Callable[[Params], dict[str, float]]
+) -> Iterator[Callable[[Training, PyTree], None]]:
+    """A progress bar as a callback of `training.train`: rate, time left, the epoch's metrics and what is watched.
 
     Args:
       description: what stands before the bar.
       num_epochs: in all.
+      watch: ``params -> numbers by name``, called after each epoch.
 
     Yields:
       The callback.
@@ -30,7 +33,7 @@ def epoch_bar(description: str, num_epochs: int) -> Iterator[Callable[[Training,
     Raises:
       ImportError: the package rich is not installed.
 
-    >>> with epoch_bar("seed 0", 10) as callback:  # doctest: +SKIP
+    >>> with epoch_bar("seed 0", 10, lambda params: {}) as callback:  # doctest: +SKIP
     ...     training.train(..., callback=callback)
     """
     try:
@@ -42,7 +45,8 @@ def epoch_bar(description: str, num_epochs: int) -> Iterator[Callable[[Training,
         task = bar.add_task(description, total=num_epochs, metrics="")
 
         def callback(training: Training, metrics: PyTree) -> None:
-            words = ", ".join(f"{name} {float(np.mean(value)):.4f}" for name, value in metrics.items())
+            shown = metrics | watch(training.params)
+            words = ", ".join(f"{name} {float(np.mean(value)):.3f}" for name, value in shown.items())
             bar.update(task, completed=int(training.epoch), metrics=words)
 
         yield callback
