@@ -32,7 +32,7 @@
 # $$\nabla F = \mathbb{E}_{l \sim p(l \mid I)}\big[\nabla \log p(y \mid l, I) + \log p(y \mid l, I)\, \nabla \log p(l \mid I)\big] :$$
 #
 # the classifier learns from what is seen, the policy from how well it went. Here the images are the 1,797 real digits of
-# 8 x 8 pixels that come with scikit-learn, put on larger canvases among pieces of other digits. With 49 places
+# 8 x 8 pixels that come with scikit-learn, put on larger canvases among pieces of other digits. With 25 places
 # everything above is a sum, so that every estimate can be held against the exact number.
 
 # %%
@@ -61,7 +61,7 @@ from jaxelbo.attention import (
 )
 
 SHORT = os.environ.get("JAXELBO_SHORT") == "1"  # fewer epochs and gradients, for the tests
-NUM_EPOCHS, NUM_GRADIENTS = (8, 100) if SHORT else (40, 400)
+NUM_EPOCHS, NUM_PATH_EPOCHS, NUM_GRADIENTS = (15, 5, 200) if SHORT else (60, 120, 400)
 BLUE, RED, GREY, GOLD, GREEN = "#1f6f8b", "#c8553d", "#8a949b", "#d9a441", "#5b8c5a"
 plt.rcParams.update({"figure.dpi": 110, "axes.spines.top": False, "axes.spines.right": False, "font.size": 10})
 plt.rcParams.update({"legend.frameon": False, "axes.titlesize": 10.5, "axes.titlelocation": "left"})
@@ -69,22 +69,22 @@ plt.rcParams.update({"legend.frameon": False, "axes.titlesize": 10.5, "axes.titl
 # %% [markdown]
 # ## The images
 #
-# Canvases of 24 x 24 pixels: one whole digit and four pieces of 3 x 3 pixels. New ones are made in every epoch; those of
-# the test come from digits that are not trained on. A glimpse is a square of 8 x 8 pixels on a grid of 7 x 7 places.
+# Canvases of 24 x 24 pixels: one whole digit and two pieces of 3 x 3 pixels of others. New ones are made in every epoch; those of
+# the test come from digits that are not trained on. A glimpse is a square of 10 x 10 pixels on a grid of 5 x 5 places.
 
 # %%
 train_digits, test_digits = digit_files.small_digits()
-cluttered = functools.partial(canvases.cluttered, size=24, num_pieces=4, piece_size=3)
+cluttered = functools.partial(canvases.cluttered, size=24, num_pieces=2, piece_size=3)
 test = cluttered(np.random.default_rng(0), test_digits)
-shape = one_glimpse.Shape(image_size=24, grid=7, glimpse_size=8, context_pool=2, num_hidden=128)
+shape = one_glimpse.Shape(image_size=24, grid=5, glimpse_size=10, context_pool=2, num_hidden=128)
 places = np.asarray(one_glimpse.locations(shape))
 
 figure, axes = plt.subplots(1, 6, figsize=(10, 1.9), layout="constrained")
-for axis, image, label in zip(axes, test.images, test.labels):
+for axis, image, label in zip(axes, test.images[:6], test.labels[:6], strict=True):
     axis.imshow(image, cmap="gray_r", vmin=0, vmax=1, extent=(0, 24, 24, 0))
     axis.plot(*((places[:, ::-1] + 1) * 12).T, ".", color=RED, markersize=2.5)
     axis.set(xticks=[], yticks=[], title=f"{label}")
-figure.suptitle("Canvases, their labels, and the centres of the 49 places", x=0.01, ha="left", fontsize=10.5)
+figure.suptitle("Canvases, their labels, and the centres of the 25 places", x=0.01, ha="left", fontsize=10.5)
 plt.show()
 
 
@@ -108,13 +108,13 @@ RULES = {
 
 @jax.jit
 def exact_on_test(params):
-    """Evidence, bound, gap and entropy of every test image, by summing over the 49 places."""
+    """Evidence, bound, gap and entropy of every test image, by summing over the 25 places."""
     exact = functools.partial(one_glimpse_bounds.exact, params, shape=shape)
     return jax.vmap(exact)(jnp.asarray(test.images), jnp.asarray(test.labels))
 
 
-def learn(bound, estimator):
-    optimizer = optax.adam(2e-3)
+def learn(bound, estimator, num_epochs=NUM_EPOCHS):
+    optimizer = optax.adam(5e-3)
 
     def loss_fn(params, key, state, images, labels):
         of_one = functools.partial(
@@ -130,7 +130,7 @@ def learn(bound, estimator):
     history = []
     state = training.start(one_glimpse.init(jax.random.key(0), shape), optimizer)
     state = training.train(
-        state, jax.random.key(1), loss_fn, optimizer, epoch, num_epochs=NUM_EPOCHS, batch_size=50,
+        state, jax.random.key(1), loss_fn, optimizer, epoch, num_epochs=num_epochs, batch_size=50,
         callback=lambda state, metrics: history.append(jax.tree.map(jnp.mean, exact_on_test(state.params))),
     )  # fmt: skip
     return state.params, jax.tree.map(lambda *leaves: np.array(leaves), *history)
@@ -149,7 +149,7 @@ for name, (_, history) in learned.items():
 axes[0].legend()
 axes[0].set(xlabel="epoch", title=r"log evidence $\log p(y|I)$, nats")
 axes[1].set(xlabel="epoch", title=r"gap $\log p(y|I) - F$, nats")
-axes[2].axhline(np.log(49), color=GREY, linewidth=0.8, linestyle=":")
+axes[2].axhline(np.log(25), color=GREY, linewidth=0.8, linestyle=":")
 axes[2].set(xlabel="epoch", title="entropy of the policy, nats; dotted: uniform")
 plt.show()
 
@@ -224,7 +224,7 @@ assert all(np.diff(ladder) > -0.01) and ladder[-1] < evidence + 0.01 and abs(lad
 # %% [markdown]
 # ## Learning signals against the exact gradient
 #
-# The gradient of the policy's network on 64 test images, early in training (one epoch), by different signals; the exact
+# The gradient of the policy's network on 64 test images, early in training (after five epochs), by different signals; the exact
 # gradients of $F$ and of $\log p(y \mid I)$ come from the sums. *Variance* is the trace of the covariance of one
 # minibatch's gradient; *cosine* is that of the estimator's mean with the two exact gradients. The 0/1 reward of the
 # literature (1 if the label is read right) has little variance and another aim: the gradient of the expected accuracy.
@@ -233,25 +233,7 @@ assert all(np.diff(ladder) > -0.01) and ladder[-1] < evidence + 0.01 and abs(lad
 images, labels = jnp.asarray(test.images[:64]), jnp.asarray(test.labels[:64])
 
 
-def started():
-    optimizer = optax.adam(2e-3)
-
-    def loss_fn(params, key, state, images, labels):
-        of_one = functools.partial(
-            one_glimpse_bounds.sampled_bound, shape=shape, num_samples=4, bound=bounds.importance_weighted
-        )
-        values = jax.vmap(of_one, (None, 0, 0, 0))(params, jax.random.split(key, len(labels)), images, labels)
-        return -jnp.mean(values), (state, {})
-
-    made = cluttered(np.random.default_rng(3), train_digits)
-    state = training.start(one_glimpse.init(jax.random.key(0), shape), optimizer)
-    data = lambda epoch: (made.images, made.labels)
-    return training.train(
-        state, jax.random.key(1), loss_fn, optimizer, data, num_epochs=2, batch_size=50
-    ).params  # fmt: skip
-
-
-params = started()
+params = learn(bounds.importance_weighted, estimators.leave_one_out, 5)[0]
 
 
 def policy_gradient(value):
@@ -264,9 +246,15 @@ def policy_gradient(value):
 
 
 def exact_gradient(name):
-    of_one = lambda params, image, label: getattr(one_glimpse_bounds.exact(params, image, label, shape), name)
-    mean = lambda params: jnp.mean(jax.vmap(of_one, (None, 0, 0))(params, images, labels))
+    def mean(params):
+        exact = jax.vmap(functools.partial(one_glimpse_bounds.exact, shape=shape), (None, 0, 0))
+        return jnp.mean(getattr(exact(params, images, labels), name))
+
     return np.asarray(jax.jit(lambda: policy_gradient(mean))())
+
+
+def cosine(a, b):
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
 
 def by_estimator(bound, estimator, num_samples):
@@ -305,7 +293,6 @@ signals = {
     "0/1 reward, 1": by_reward,
 }
 of_bound, of_evidence = exact_gradient("bound"), exact_gradient("log_evidence")
-cosine = lambda a, b: float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 measured = {}
 for name, value in signals.items():
     one = jax.jit(lambda key, value=value: policy_gradient(lambda params: value(params, key)))
@@ -358,13 +345,13 @@ for column in range(6):
     policy = one_glimpse.log_policy(params, image, shape)
     likelihood = one_glimpse.log_classes(params, image, shape)[:, label]
     posterior = hard_attention.posterior(policy, likelihood)
-    shown = [image, jnp.exp(policy).reshape(7, 7), jnp.exp(posterior).reshape(7, 7)]
-    for axis, picture, cmap in zip(axes[:, column], shown, ("gray_r", "Blues", "Reds")):
+    shown = [image, jnp.exp(policy).reshape(5, 5), jnp.exp(posterior).reshape(5, 5)]
+    for axis, picture, cmap in zip(axes[:, column], shown, ("gray_r", "Blues", "Reds"), strict=True):
         axis.imshow(picture, cmap=cmap, vmin=0, vmax=1)
         axis.set(xticks=[], yticks=[])
     of = one_glimpse_bounds.exact(params, image, label, shape)
     axes[2, column].set_xlabel(f"gap {float(of.gap):.2f} nats", fontsize=9)
-for axis, words in zip(axes[:, 0], ("image", r"$p(l|I)$", r"$p(l|y,I)$")):
+for axis, words in zip(axes[:, 0], ("image", r"$p(l|I)$", r"$p(l|y,I)$"), strict=True):
     axis.set_ylabel(words)
 plt.show()
 
@@ -380,7 +367,7 @@ path_shape = recurrent_attention.Shape(
     image_size=8, glimpse_size=3, num_scales=1, num_glimpses=6, policy_scale=0.15
 )  # fmt: skip
 rule = learning_rules.leave_one_out(bounds.mean)
-optimizer = optax.adam(optax.cosine_decay_schedule(2e-3, (5 if SHORT else 30) * 30))
+optimizer = optax.adam(optax.cosine_decay_schedule(3e-3, NUM_PATH_EPOCHS * 30))
 
 
 def path_loss(params, key, state, images, labels):
@@ -392,7 +379,7 @@ def path_loss(params, key, state, images, labels):
 state = training.train(
     training.start(recurrent_attention.init(jax.random.key(0), path_shape), optimizer),
     jax.random.key(1), path_loss, optimizer, lambda epoch: (train_digits.images, train_digits.labels),
-    num_epochs=5 if SHORT else 30, batch_size=50,
+    num_epochs=NUM_PATH_EPOCHS, batch_size=50,
 )  # fmt: skip
 score = functools.partial(recurrent_attention.evaluate, shape=path_shape, num_samples=10)
 scores = jax.jit(jax.vmap(score, (None, 0, 0, 0)))(
@@ -414,7 +401,7 @@ with tempfile.TemporaryDirectory() as folder:
     read = np.asarray(jnp.argmax(paths.log_classes, axis=-1))
     reports.draw_paths(picture, np.asarray(shown), np.asarray(paths.locations), read, size=3, num_scales=1)
     shown = Image(picture.read_bytes(), width=760)
-assert means.averaged <= means.one_path < (0.5 if SHORT else 0.1)
+assert means.averaged <= means.one_path < (0.5 if SHORT else 0.15)
 shown
 
 # %% [markdown]
