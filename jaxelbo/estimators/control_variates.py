@@ -5,6 +5,7 @@ c is (f(b) - c(z')) d log q(b) + d c(z) - d c(z'), through z and z' alone. It is
 anything, and may learn.
 """
 
+import functools
 import operator
 from collections.abc import Callable
 
@@ -138,63 +139,49 @@ def _with_control_variate(
     """The bound with the gradients of params and, for the variance, of temperature and control params."""
     is_tuned = checks.is_traced((temperature, control_params))  # else nobody can differentiate in them
     tuned = jax.tree.map(lambda leaf: 1.0 * jnp.asarray(leaf), (temperature, control_params))
-    fixed, held = jax.lax.stop_gradient((params, tuned))
+    held = jax.lax.stop_gradient(tuned)
+    no_shift = jax.tree.map(jnp.zeros_like, params)
 
     def control(tuned: PyTree, latent: Latent) -> jax.Array:
         return checks.check_scalar(control_variate(tuned[1], latent), "control_variate")
 
-    def one(key: Key) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-        hard, soft, again = family.relax(params, key, held[0])
+    def one(tuned: PyTree, key: Key) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+        """The squared norm of one draw's gradient, and what the bound is made of, from one making of the noise."""
+
+        def shifted(shift: Params) -> tuple[tuple[jax.Array, Latent, Latent], Latent]:
+            at = jax.tree.map(jnp.add, params, shift)
+            hard, soft, again = family.relax(at, key, tuned[0])
+            return (family.score_log_probs(at, hard), soft, again), hard
+
+        # By a shift, so that the derivative in params can be taken here and by the caller of the same draws.
+        (scores, soft, again), pull_back, hard = jax.vjp(shifted, no_shift, has_aux=True)
         log_q = family.log_prob(params, hard)
         log_weight = monte_carlo.evaluate(log_joint, hard, log_q.dtype) - log_q
+        slope = jax.grad(control, argnums=1)(tuned, soft)
+        value_again, slope_again = jax.value_and_grad(control, argnums=1)(tuned, again)
+        signal = log_weight - value_again
+        (gradient,) = pull_back((jnp.full_like(scores, signal), slope, jax.tree.map(jnp.negative, slope_again)))
         # Signal and slopes hold the model's parameters, which are not to learn from them.
-        relaxed = jax.lax.stop_gradient((soft, again))
-        signal, slope, slope_again = jax.lax.stop_gradient(_signal_and_slopes(control, *relaxed, log_weight, held))
-        surrogate = _inner(slope, soft) - _inner(slope_again, again)
-        return log_weight, family.score_log_probs(params, hard), signal, surrogate
+        held_signal, held_slope, held_again = jax.lax.stop_gradient((signal, slope, slope_again))
+        surrogate = _inner(held_slope, soft) - _inner(held_again, again)
+        return _inner(gradient, gradient), (log_weight, scores, held_signal, surrogate)
 
-    log_weights, scores, signals, surrogate = monte_carlo.over_samples(one, key, num_samples)
+    def mean_square(tuned: PyTree) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+        squares, drawn = monte_carlo.over_samples(functools.partial(one, tuned), key, num_samples)
+        return jnp.mean(squares), drawn
 
-    def mean_square(tuned: PyTree) -> jax.Array:
-        def square(key: Key, log_weight: jax.Array) -> jax.Array:
-            return _squared_norm(_gradient(control, family, fixed, key, log_weight, tuned))
-
-        return jnp.mean(monte_carlo.over_samples(square, key, num_samples, jax.lax.stop_gradient(log_weights)))
-
+    if is_tuned:
+        _, of_tuned, drawn = jax.linearize(mean_square, held, has_aux=True)
+    else:
+        of_tuned, (_, drawn) = None, mean_square(held)
+    log_weights, scores, signals, surrogate = drawn
     value = surrogates.weighted_scores(bound, log_weights, scores, signals[:, None] / num_samples)
     value = custom_gradients.add_gradient(value, jnp.mean(surrogate))
-    if not is_tuned:
+    if of_tuned is None:
         return value
-    return custom_gradients.add_gradient(value, -_inner(jax.lax.stop_gradient(jax.grad(mean_square)(held)), tuned))
-
-
-def _signal_and_slopes(
-    control: Callable[..., jax.Array], soft: Latent, again: Latent, log_weight: jax.Array, tuned: PyTree
-) -> tuple[jax.Array, Latent, Latent]:
-    """The signal f(b) - c(z'), and the gradients of c at z and at z'."""
-    slope = jax.grad(control, argnums=1)(tuned, soft)
-    value_again, slope_again = jax.value_and_grad(control, argnums=1)(tuned, again)
-    return log_weight - value_again, slope, slope_again
-
-
-def _gradient(
-    control: Callable[..., jax.Array], family: Family, fixed: Params, key: Key, log_weight: jax.Array, tuned: PyTree
-) -> PyTree:
-    """The gradient in params that one draw gives, as a function of what is tuned."""
-    _, soft, again = family.relax(fixed, key, tuned[0])
-    signal, slope, slope_again = _signal_and_slopes(control, soft, again, log_weight, tuned)
-
-    def surrogate(params: Params) -> jax.Array:
-        hard, soft, again = family.relax(params, key, tuned[0])
-        scores = family.score_log_probs(params, jax.lax.stop_gradient(hard))
-        return signal * jnp.sum(scores) + _inner(slope, soft) - _inner(slope_again, again)
-
-    return jax.grad(surrogate)(fixed)
+    # The derivative as a linear function: transposed by the caller, over a whole batch at once.
+    return custom_gradients.add_gradient(value, -custom_gradients.hold_closure(of_tuned, tuned))
 
 
 def _inner(slopes: PyTree, values: PyTree) -> jax.Array:
     return jax.tree.reduce(operator.add, jax.tree.map(lambda slope, value: jnp.sum(slope * value), slopes, values))
-
-
-def _squared_norm(tree: PyTree) -> jax.Array:
-    return _inner(tree, tree)

@@ -4,6 +4,7 @@ Floor 3.
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -21,8 +22,8 @@ def measure_valued(
     Value: the mean of S log joints plus the closed-form entropy. Gradient in params: for each coordinate the difference
     of the log joint at two coupled draws of it, the others kept: one and zero for a Bernoulli; for a Gaussian loc +-
     scale times a Rayleigh number for its location, a double-sided Maxwell number against a normal one for its scale.
-    The entropy's gradient is exact. Unbiased. D + 1 (Bernoulli) or 4 D (Gaussian) evaluations of the log joint a
-    sample, beside that of the value.
+    The entropy's gradient is exact. Unbiased. D + 1 (Bernoulli) or 4 D + 1 (Gaussian) evaluations of the log joint a
+    sample.
 
     Args:
       params: ``{"logits": [D]}``, or ``{"loc": [D], "log_scale": [D]}``.
@@ -50,42 +51,55 @@ def measure_valued(
     traits = validity.check("measure_valued", params, key, family, bound, num_samples)
     distribution = family.distribution(params)
     fixed = jax.lax.stop_gradient(distribution)
-    slopes_at = _bernoulli_slopes if traits.distribution is finite.Bernoulli else _gaussian_slopes
+    if traits.distribution is finite.Bernoulli:
+        draw, slopes_at = finite.draw_bernoulli, _bernoulli_slopes
+    else:
+        draw, slopes_at = lambda gaussian, key: gaussians.draw(gaussian, key)[0], _gaussian_slopes
 
     def one(key: Key) -> tuple[jax.Array, NamedTuple]:
-        key_value, key_slopes = jax.random.split(key)
-        latent = jax.lax.stop_gradient(family.sample(params, key_value))
+        key_draw, key_slopes = jax.random.split(key)
+        flat = draw(fixed, key_draw)
 
         def evaluate(flat: jax.Array) -> jax.Array:
             return monte_carlo.evaluate(log_joint, family.unflatten(flat), flat.dtype)
 
-        return monte_carlo.evaluate(log_joint, latent, dtype), slopes_at(jax.vmap(evaluate), fixed, key_slopes)
+        value = evaluate(flat)
+        return value, slopes_at(jax.vmap(evaluate), fixed, flat, value, key_slopes)
 
-    entropy = family.entropy(params)
-    dtype = entropy.dtype
     values, slopes = monte_carlo.over_samples(one, key, num_samples)
-    value = monte_carlo.apply_bound(bound, values) + entropy
+    value = monte_carlo.apply_bound(bound, values) + family.entropy(params)
     slopes = jax.lax.stop_gradient(jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), slopes))
     return custom_gradients.add_gradient(value, sum(map(jnp.vdot, slopes, distribution)))
 
 
-def _bernoulli_slopes(evaluate, bernoulli: finite.Bernoulli, key: Key) -> finite.Bernoulli:
-    flat = finite.draw_bernoulli(bernoulli, key)
-    # One of the two draws of each bit is the draw itself.
-    values = evaluate(jnp.concatenate([flat[None], _with_each(flat, 1 - flat)]))
-    ones_less_zeros = (2 * flat - 1) * (values[0] - values[1:])
+def _bernoulli_slopes(
+    evaluate: Callable[[jax.Array], jax.Array],
+    bernoulli: finite.Bernoulli,
+    flat: jax.Array,
+    value: jax.Array,
+    key: Key,
+) -> finite.Bernoulli:
+    """One of the two draws of each bit is the draw itself, whose value is known."""
+    del key
+    ones_less_zeros = (2 * flat - 1) * (value - evaluate(_with_each(flat, 1 - flat)))
     variances = jax.nn.sigmoid(bernoulli.logits) * jax.nn.sigmoid(-bernoulli.logits)
     return finite.Bernoulli(variances * ones_less_zeros)
 
 
-def _gaussian_slopes(evaluate, gaussian: gaussians.Diagonal, key: Key) -> gaussians.Diagonal:
+def _gaussian_slopes(
+    evaluate: Callable[[jax.Array], jax.Array],
+    gaussian: gaussians.Diagonal,
+    flat: jax.Array,
+    value: jax.Array,
+    key: Key,
+) -> gaussians.Diagonal:
+    """Loc by Rayleigh numbers, from exponential ones; scale by Maxwell numbers, which times uniform ones are normal."""
+    del value
     loc, scale = gaussian.loc, jnp.exp(gaussian.log_scale)
-    keys = jax.random.split(key, 4)
-    flat = loc + scale * jax.random.normal(keys[0], loc.shape, loc.dtype)
-    # A Rayleigh number, from an exponential one; a double-sided Maxwell number and, times a uniform one, a normal one.
-    rayleigh = jnp.sqrt(2 * jax.random.exponential(keys[1], loc.shape, loc.dtype))
-    maxwell = jax.random.double_sided_maxwell(keys[2], 0.0, 1.0, loc.shape, loc.dtype)
-    normal = maxwell * jax.random.uniform(keys[3], loc.shape, loc.dtype)
+    keys = jax.random.split(key, 3)
+    rayleigh = jnp.sqrt(2 * jax.random.exponential(keys[0], loc.shape, loc.dtype))
+    maxwell = jax.random.double_sided_maxwell(keys[1], 0.0, 1.0, loc.shape, loc.dtype)
+    normal = maxwell * jax.random.uniform(keys[2], loc.shape, loc.dtype)
     offsets = (rayleigh, -rayleigh, maxwell, normal)
     values = evaluate(jnp.concatenate([_with_each(flat, loc + scale * offset) for offset in offsets]))
     right, left, wide, narrow = jnp.split(values, 4)
