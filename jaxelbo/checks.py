@@ -1,6 +1,6 @@
 """Trace-time checks: a mistake is answered by one sentence that names the argument, what was expected and what came.
 
-Floor 0. Everything here reads shapes, dtypes and tree structure, never values, so it costs nothing under ``jit``.
+Floor 0. Under ``jit`` everything here reads shapes, dtypes and tree structure, never values, so it costs nothing.
 """
 
 import inspect
@@ -90,6 +90,12 @@ def check_floating(array: Any, name: str, axes: tuple[str, ...]) -> None:
         raise TypeError(f"{name} {shape} must be a floating-point array, got {describe(array)}.")
     if array.ndim < len(axes) - 1 if axes[-1] == "..." else array.ndim != len(axes):
         raise ValueError(f"{name} must have shape {shape}, got {array.shape}; vmap over other axes.")
+
+
+def check_unit_interval(array: Any, name: str) -> None:
+    """Requires numbers between 0 and 1 where their values are known."""
+    if not is_traced(array) and array.size and not 0 <= array.min() <= array.max() <= 1:
+        raise ValueError(f"{name} must lie between 0 and 1, got numbers from {array.min()} to {array.max()}.")
 
 
 def check_label(label: Any, num_classes: int) -> None:

@@ -42,6 +42,7 @@ import pathlib
 import tempfile
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from jaxelbo import bounds
 from jaxelbo.attention import (
@@ -72,7 +73,7 @@ def test_labels_cannot_be_read_from_the_context():
 @pytest.mark.slow
 @pytest.mark.parametrize("bound", [bounds.mean, bounds.importance_weighted], ids=["F", "many samples"])
 def test_gradient_against_quadrature(bound):
-    """One glimpse, two labels of one path: the bound is an integral, its gradient the mean of the rule's."""
+    """One glimpse, one label: the bound is an integral, its gradient the mean of the rule's."""
     shape, num_keys = SHAPE._replace(num_glimpses=1, num_targets=1), 40_000
     label = LABELS[2:]  # the label whose likelihood depends most on the location
     params = PARAMS | {"classes": jax.tree.map(lambda leaf: 10 * leaf, PARAMS["classes"])}
@@ -118,6 +119,7 @@ def test_gradient_against_quadrature(bound):
 
 def test_rewards_and_the_curriculum():
     """Steps are paid the labels read right so far; a path counts up to its first mistake."""
+    labels = jnp.array([2, 2, 0])  # some paths miss the first, some the second, some the third
     seen = []
 
     def rule(paths, baseline, state):
@@ -125,7 +127,7 @@ def test_rewards_and_the_curriculum():
         return jnp.sum(paths.log_likelihoods), state
 
     options = {"shape": SHAPE, "num_samples": 40, "rule": rule}
-    arguments = PARAMS, KEY, IMAGE, LABELS
+    arguments = PARAMS, KEY, IMAGE, labels
     deep_recurrent_attention.objective(*arguments, **options)
     deep_recurrent_attention.curriculum_objective(*arguments, **options)
     whole, cut = seen
@@ -133,8 +135,8 @@ def test_rewards_and_the_curriculum():
         jax.random.split(KEY, 40)
     )
     log_classes = np.asarray(drawn.log_classes)
-    is_right = log_classes.argmax(-1) == np.asarray(LABELS)
-    of_labels = np.take_along_axis(log_classes, np.asarray(LABELS)[None, :, None], axis=2)[..., 0]
+    is_right = log_classes.argmax(-1) == np.asarray(labels)
+    of_labels = np.take_along_axis(log_classes, np.asarray(labels)[None, :, None], axis=2)[..., 0]
     np.testing.assert_array_equal(whole.rewards, np.repeat(is_right.cumsum(1), 2, axis=1))
     np.testing.assert_allclose(whole.log_likelihoods, of_labels.sum(1), rtol=1e-5)
     for s in range(40):
@@ -142,7 +144,8 @@ def test_rewards_and_the_curriculum():
         np.testing.assert_allclose(cut.log_likelihoods[s], of_labels[s, :counts].sum(), rtol=1e-5)
         np.testing.assert_allclose(cut.score_log_probs[s, : 2 * counts], drawn.log_probs[s, : 2 * counts], rtol=1e-5)
         assert np.all(cut.score_log_probs[s, 2 * counts :] == 0) and np.all(cut.rewards[s, 2 * counts :] == 0)
-    assert 0 < is_right[:, 0].mean() or is_right.any()
+    stops = np.where(is_right.all(1), 3, is_right.argmin(1))
+    assert set(stops.tolist()) >= {0, 1, 2} and np.any(is_right[:, 1])  # paths end at each of the targets
 
 
 def test_scores_of_paths():
@@ -150,12 +153,15 @@ def test_scores_of_paths():
     log_classes = np.log([[[0.9, 0.1], [0.6, 0.4]], [[0.2, 0.8], [0.9, 0.1]]])  # [S, T, labels]
     where = jnp.array([[[0.0, 0.0]], [[0.6, 0.8]]])
     labels = jnp.array([0, 0])
-    scores = path_scores.score_paths(jnp.asarray(log_classes), where, jnp.asarray(log_classes[1]), where[0], labels)
+    scores = path_scores.score_paths(
+        jnp.asarray(log_classes), where, jnp.asarray(log_classes[1]), where[0], labels, 0.1
+    )
     assert scores.one_path == 0.5 and scores.mean_path == 1 and scores.averaged == 0
     values = log_classes[:, :, 0].sum(1)
     np.testing.assert_allclose(scores.bound, values.mean(), rtol=1e-6)
     np.testing.assert_allclose(scores.many_sample_bound, np.log(np.exp(values).mean()), rtol=1e-6)
     np.testing.assert_allclose(scores.spread, np.sqrt(0.5), rtol=1e-6)
+    np.testing.assert_allclose(scores.entropy, 2 * stats.norm(scale=0.1).entropy(), rtol=1e-6)  # one place, two numbers
 
 
 @pytest.mark.parametrize(

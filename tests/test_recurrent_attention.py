@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from jaxelbo import bounds
-from jaxelbo.attention import digit_files, glimpses, learning_rules, recurrent_attention
+from jaxelbo.attention import digit_files, glimpses, layers, learning_rules, recurrent_attention, recurrent_network
 from tests.matrix import quick_jit
 
 SHAPE = recurrent_attention.Shape(
@@ -72,7 +72,7 @@ def test_gradient_against_quadrature(rule):
         mean = jnp.tanh(policy[1]["bias"] + jax.nn.relu(policy[0]["bias"]) @ policy[1]["weight"])
         log_weights = -0.5 * jnp.sum((offsets + (held - mean)[None]) ** 2, axis=1) / 0.3**2
         noise = (offsets + jax.lax.stop_gradient(held - mean)[None])[:, None]
-        run = lambda noise: recurrent_attention._run(params, IMAGE, noise, shape).log_classes[label]
+        run = lambda noise: recurrent_network._run(params, IMAGE, noise, shape).log_classes[label]
         return jnp.exp(log_weights) / jnp.sum(jnp.exp(jax.lax.stop_gradient(log_weights))) @ jax.vmap(run)(noise)
 
     @quick_jit
@@ -92,6 +92,59 @@ def test_gradient_against_quadrature(rule):
             along = np.asarray(jnp.sum((draws * like[None]).reshape(num_keys, -1), axis=1)) / size
             error = along.std() / np.sqrt(num_keys)
             assert error < 0.1 and abs(along.mean() - 1) < 4 * error + 0.01, (name, along.mean(), error)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bound", [bounds.mean, bounds.importance_weighted], ids=["one sample", "two samples"])
+def test_bound_by_a_learned_posterior_against_quadrature(bound):
+    """One glimpse: value and gradient of E_q[bound of log p(y, l) - log q(l|y)], policy, q and classifier."""
+    shape, label, num_keys = SHAPE._replace(num_glimpses=1), 3, 40_000
+    first, second = PARAMS["posterior"]
+    second = {"weight": 0.2 * jax.random.normal(KEY, second["weight"].shape), "bias": second["bias"] + 0.1}
+    params = PARAMS | {"posterior": [first, second]}
+    reach = jnp.linspace(-1.2, 1.2, 61)
+    offsets = jnp.stack(jnp.meshgrid(reach, reach), axis=-1).reshape(-1, 2)
+    density = lambda location, mean: jnp.sum(jax.scipy.stats.norm.logpdf(location, mean, 0.3), axis=-1)
+
+    @quick_jit
+    @jax.value_and_grad
+    def exact(params):
+        start = jnp.zeros(9)
+        towards = layers.correction(params["policy"], start)  # two dense layers too
+        by_label = layers.correction(params["posterior"], jnp.concatenate([start, jnp.eye(10)[label]]))
+        policy, proposal = jnp.tanh(towards), jnp.tanh(towards + by_label)
+        places = jax.lax.stop_gradient(proposal)[None] + offsets
+        run = lambda noise: recurrent_network._run(params, IMAGE, noise, shape).log_classes[label]
+        log_likelihoods = jax.vmap(run)((places - jax.lax.stop_gradient(policy)[None])[:, None])
+        log_q = density(places, proposal[None])
+        weights = log_likelihoods + density(places, policy[None]) - log_q
+        chances = jnp.exp(log_q) / jnp.sum(jnp.exp(jax.lax.stop_gradient(log_q)))
+        if bound is bounds.mean:
+            return chances @ weights
+        return chances @ (jnp.logaddexp(weights[:, None], weights[None]) - jnp.log(2.0)) @ chances
+
+    @quick_jit
+    @functools.partial(jax.vmap, in_axes=(None, 0))
+    @jax.value_and_grad
+    def sampled(params, key):
+        options = {"shape": shape, "num_samples": 2, "rule": learning_rules.leave_one_out(bound)}
+        return recurrent_attention.posterior_objective(params, key, IMAGE, label, **options)[0]
+
+    value, expected = exact(params)
+    values, ratios = [], {"policy": [], "posterior": [], "classes": [], "glimpse": []}
+    for key in jax.random.split(KEY, 3):
+        drawn, samples = sampled(params, jax.random.split(key, num_keys))
+        values.append(np.asarray(drawn))
+        for name, ratio in ratios.items():
+            pairs = list(zip(jax.tree.leaves(samples[name]), jax.tree.leaves(expected[name]), strict=True))
+            along = sum(jnp.sum((draws * like[None]).reshape(num_keys, -1), axis=1) for draws, like in pairs)
+            ratio.append(np.asarray(along) / sum(float(jnp.sum(like**2)) for _, like in pairs))
+    values = np.concatenate(values)
+    assert abs(values.mean() - value) < 4 * values.std() / np.sqrt(values.size) + 1e-3
+    for name, ratio in ratios.items():
+        ratio = np.concatenate(ratio)
+        error = ratio.std() / np.sqrt(ratio.size)
+        assert error < 0.02 and abs(ratio.mean() - 1) < 4 * error + 0.01, (name, ratio.mean(), error)
 
 
 def test_the_label_does_not_train_the_policy_through_the_glimpse():

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         COMMANDS[options.command][0].run(options)
-    except (FileNotFoundError, ImportError, TypeError, ValueError) as mistake:
+    except (FloatingPointError, ImportError, OSError, TypeError, ValueError) as mistake:
         parser.exit(1, f"jaxelbo.attention: {mistake}\n")
 
 

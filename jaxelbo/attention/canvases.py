@@ -84,14 +84,13 @@ def cluttered(
     canvases = translated(rng, digits, size=size)
     num_pieces = checks.check_count(num_pieces, "num_pieces", minimum=0)
     piece_size = checks.check_count(piece_size, "piece_size")
-    side = digits.images.shape[1]
     if piece_size > min(digits.images.shape[1:]):
         raise ValueError(f"piece_size must be at most the digits' sides {digits.images.shape[1:]}, got {piece_size}.")
     count = len(digits.images)
     span = np.arange(piece_size)
     for _ in range(num_pieces):
         source = rng.integers(count, size=count)
-        down, across = rng.integers(side - piece_size + 1, size=(2, count))
+        down, across = rng.integers(np.array(digits.images.shape[1:])[:, None] - piece_size + 1, size=(2, count))
         pieces = digits.images[source[:, None, None], down[:, None, None] + span[:, None], across[:, None, None] + span]
         _place(canvases.images, pieces, rng.integers(size - piece_size + 1, size=(count, 2)))
     return canvases
@@ -279,12 +278,17 @@ def _place(images: np.ndarray, patches: np.ndarray, corners: np.ndarray, index: 
 def _check(rng: np.random.Generator, digits: Digits, size: int, name: str = "size") -> None:
     if not isinstance(rng, np.random.Generator):
         raise TypeError(f"rng must be a numpy.random.Generator, got {checks.describe(rng)}.")
-    images, labels = np.asarray(digits[0]), np.asarray(digits[1])
+    if not isinstance(digits, Digits):
+        raise TypeError(f"digits must be a digit_files.Digits, got {checks.describe(digits)}.")
+    images, labels = np.asarray(digits.images), np.asarray(digits.labels)
     if images.ndim != 3 or not np.issubdtype(images.dtype, np.floating):
         raise TypeError(f"images must be floating-point [N, H, W], got {checks.describe(images)}.")
     if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
         raise TypeError(f"labels must be integers [{len(images)}], got {checks.describe(labels)}.")
-    if len(images) == 0 or images.min() < 0 or images.max() > 1:
-        raise ValueError("images must hold at least one image, with pixels between 0 and 1.")
+    if len(images) == 0:
+        raise ValueError("images must hold at least one image, got none.")
+    checks.check_unit_interval(images, "images")
+    if labels.min() < 0:
+        raise ValueError(f"labels must be at least 0, got {labels.min()}.")
     if checks.check_count(size, name) < max(images.shape[1:]):
         raise ValueError(f"{name} must be at least the digits' sides {images.shape[1:]}, got {size}.")

@@ -266,6 +266,7 @@ def _annotations(params: Params, image: jax.Array, shape: Shape) -> jax.Array:
     checks.check_floating(image, "image", ("H", "W"))
     if image.shape != (shape.height, shape.width):
         raise ValueError(f"image must have shape {(shape.height, shape.width)}, got {image.shape}; vmap over images.")
+    checks.check_unit_interval(image, "image")
     parts = _windows(image, shape.part_size, shape.stride)
     parts = jax.nn.relu(layers.dense(params["annotation"][0], parts.reshape(*parts.shape[:2], -1)))
     cells = _windows(parts, _parts_across(shape), 1)[: len(down), : len(across)]

@@ -63,7 +63,8 @@ def run(options: argparse.Namespace) -> None:
     from jaxelbo.attention import caption_pictures, reports
 
     task, attend = _task(options), ATTENTIONS[options.attention]
-    num_steps = options.epochs * (options.canvases // options.batch_size)
+    batch_size = min(options.batch_size, options.canvases)
+    num_steps = options.epochs * (options.canvases // batch_size)
     rate = optax.cosine_decay_schedule(options.learning_rate, num_steps)
     loss_fn, rule_state = LOSSES[options.attention](options, task.shape, num_steps)
     score = seeds.sum_of_chunk(functools.partial(_score, task, attend))
@@ -73,7 +74,7 @@ def run(options: argparse.Namespace) -> None:
         loss_fn=loss_fn,
         rule_state=rule_state,
         epoch=functools.partial(_epoch, task, options.canvases),
-        batch_size=options.batch_size,
+        batch_size=batch_size,
         score=score,
         watched=("bound", "entropy", "sequence_error", "on_target"),
         name=options.attention,

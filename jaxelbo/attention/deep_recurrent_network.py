@@ -7,6 +7,7 @@ glimpses, and its label is read after the last of them. For one image and one pa
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -50,13 +51,15 @@ class Path(NamedTuple):
 
     Attributes:
       locations: ``[T N, 2]``, down and across.
-      log_probs: log p(l_n|l_<n, I), ``[T N]``, at stopped locations, differentiable in params.
+      log_probs: log p(l_n|l_<n, I) of the policy, ``[T N]``, at stopped locations, differentiable in params.
+      log_proposals: log-density that the locations were drawn from, ``[T N]``: the policy's, or log q(l_n|l_<n, y, I).
       log_classes: log p(y_t|l, I) of every label of each target, ``[T, labels]``.
       features: the upper memory's state before each step, ``[T N, units]``: what a baseline may see.
     """
 
     locations: jax.Array
     log_probs: jax.Array
+    log_proposals: jax.Array
     log_classes: jax.Array
     features: jax.Array
 
@@ -69,7 +72,7 @@ def init(key: Key, shape: Shape) -> Params:
       shape: sizes of the system.
 
     Returns:
-      A pytree, float32; its ``"baseline"`` is for the rules that learn one.
+      A pytree, float32; its ``"baseline"`` is for the rules that learn one, its ``"posterior"`` for `proposed_path`.
 
     Raises:
       TypeError, ValueError: naming what does not fit, such as zero glimpses.
@@ -79,10 +82,10 @@ def init(key: Key, shape: Shape) -> Params:
 
     >>> import jax
     >>> sorted(init(jax.random.key(0), Shape(image_size=60, glimpse_size=12)))
-    ['baseline', 'classes', 'context', 'glimpse', 'lower', 'policy', 'upper']
+    ['baseline', 'classes', 'context', 'glimpse', 'lower', 'policy', 'posterior', 'upper']
     """
     check_shape(shape)
-    keys = iter(jax.random.split(key, 9))
+    keys = iter(jax.random.split(key, 10))
     rectified = functools.partial(layers.dense_init, gain=2**0.5)
     features, units = shape.num_features, shape.num_units
     pixels = shape.num_scales * shape.glimpse_size**2
@@ -97,6 +100,7 @@ def init(key: Key, shape: Shape) -> Params:
         "policy": layers.dense_init(next(keys), units, 2, gain=0.1),
         "classes": layers.dense_init(next(keys), units, shape.num_classes, gain=0.1),
         "baseline": layers.dense_init(next(keys), units, 1, gain=0.1),
+        "posterior": layers.correction_init(next(keys), units + shape.num_classes, features, 2),
     }
 
 
@@ -125,8 +129,44 @@ def sample_path(params: Params, key: Key, image: jax.Array, shape: Shape) -> Pat
     """
     checks.check_key(key)
     check_shape(shape)
-    noise = jax.random.normal(key, (shape.num_targets * shape.num_glimpses, 2), jnp.float32)
-    return _run(params, image, shape.policy_scale * noise, shape)
+    return _run(params, image, _noise(key, shape), shape)
+
+
+def proposed_path(params: Params, key: Key, image: jax.Array, labels: jax.Array, shape: Shape) -> Path:
+    """Draws the locations of one path from the proposal q(l|y, I): at a target's steps the policy sees its label.
+
+    Args:
+      params: of `init`.
+      key: one random key.
+      image: ``[H, W]``, between 0 and 1.
+      labels: ``[T]`` integers.
+      shape: sizes of the system.
+
+    Returns:
+      `Path`, whose ``log_proposals`` are those of q.
+
+    Raises:
+      TypeError, ValueError: naming the argument.
+
+    References:
+      Ba, Grosse, Salakhutdinov, Frey (2015), *Learning Wake-Sleep Recurrent Attention Models*.
+
+    >>> import jax, jax.numpy as jnp
+    >>> shape = Shape(image_size=60, glimpse_size=12, num_targets=2)
+    >>> arguments = init(jax.random.key(0), shape), jax.random.key(1), jnp.zeros((60, 60))
+    >>> path, drawn = proposed_path(*arguments, jnp.array([3, 5]), shape), sample_path(*arguments, shape)
+    >>> bool(jnp.all(path.locations == drawn.locations))  # q starts as the policy
+    True
+    """
+    checks.check_key(key)
+    check_shape(shape)
+    checks.check_labels(labels, shape.num_targets, shape.num_classes)
+    named = jax.nn.one_hot(jnp.repeat(labels, shape.num_glimpses), shape.num_classes, dtype=jnp.float32)
+
+    def correct(hidden: jax.Array, step: jax.Array) -> jax.Array:
+        return layers.correction(params["posterior"], jnp.concatenate([hidden, named[step]]))
+
+    return _run(params, image, _noise(key, shape), shape, correct)
 
 
 def mean_path(params: Params, image: jax.Array, shape: Shape) -> Path:
@@ -155,27 +195,42 @@ def mean_path(params: Params, image: jax.Array, shape: Shape) -> Path:
     return _run(params, image, jnp.zeros((shape.num_targets * shape.num_glimpses, 2), jnp.float32), shape)
 
 
-def _run(params: Params, image: jax.Array, noise: jax.Array, shape: Shape) -> Path:
+def _noise(key: Key, shape: Shape) -> jax.Array:
+    noise = jax.random.normal(key, (shape.num_targets * shape.num_glimpses, 2), jnp.float32)
+    return shape.policy_scale * noise
+
+
+def _run(
+    params: Params,
+    image: jax.Array,
+    noise: jax.Array,
+    shape: Shape,
+    correct: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
+) -> Path:
+    """A path by its noise; ``correct(hidden, step)`` is added to the policy's output where a proposal draws."""
     glimpses.check_square(image, shape.image_size)
     levels = glimpses.pyramid(image, size=shape.glimpse_size, num_scales=shape.num_scales)
 
-    def step(state: tuple, noise: jax.Array) -> tuple[tuple, tuple]:
-        lower, upper = state
-        mean = jnp.tanh(layers.dense(params["policy"], upper.hidden))
-        location = jax.lax.stop_gradient(mean + noise)
+    def step(state: tuple, inputs: tuple) -> tuple[tuple, tuple]:
+        (lower, upper), (noise, number) = state, inputs
+        towards = layers.dense(params["policy"], upper.hidden)
+        mean = jnp.tanh(towards)
+        proposed = mean if correct is None else jnp.tanh(towards + correct(upper.hidden, number))
+        location = jax.lax.stop_gradient(proposed + noise)
         log_prob = jnp.sum(jax.scipy.stats.norm.logpdf(location, mean, shape.policy_scale))
+        log_proposal = jnp.sum(jax.scipy.stats.norm.logpdf(location, proposed, shape.policy_scale))
         patches = glimpses.hard_glimpse(levels, location, size=shape.glimpse_size).ravel()
         what = jax.nn.relu(layers.dense(params["glimpse"]["what"], patches))
         where = jax.nn.relu(layers.dense(params["glimpse"]["where"], location))
         after = layers.lstm(params["lower"], lower, what * where)
         return (after, layers.lstm(params["upper"], upper, after.hidden)), (
-            location, log_prob, after.hidden, upper.hidden,
+            location, log_prob, log_proposal, after.hidden, upper.hidden,
         )  # fmt: skip
 
     start = layers.lstm_start(shape.num_units), _first_upper(params, image, shape)
-    locations, log_probs, hidden, features = jax.lax.scan(step, start, noise)[1]
+    *drawn, hidden, features = jax.lax.scan(step, start, (noise, jnp.arange(len(noise))))[1]
     last_of_targets = hidden[shape.num_glimpses - 1 :: shape.num_glimpses]
-    return Path(locations, log_probs, jax.nn.log_softmax(layers.dense(params["classes"], last_of_targets)), features)
+    return Path(*drawn, jax.nn.log_softmax(layers.dense(params["classes"], last_of_targets)), features)
 
 
 def _first_upper(params: Params, image: jax.Array, shape: Shape) -> layers.LSTMState:
@@ -188,5 +243,5 @@ def _first_upper(params: Params, image: jax.Array, shape: Shape) -> layers.LSTMS
 def check_shape(shape: Shape) -> None:
     """Requires the sizes of the system."""
     if not isinstance(shape, Shape):
-        raise TypeError(f"shape must be a deep_recurrent_network.Shape, got {checks.describe(shape)}.")
+        raise TypeError(f"shape must be a deep_recurrent_attention.Shape, got {checks.describe(shape)}.")
     glimpses.check_sizes(shape)

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import pathlib
 import struct
+import zlib
 from typing import NamedTuple
 
 import numpy as np
@@ -126,7 +127,7 @@ def _read(path: pathlib.Path) -> bytes:
         return content
     try:
         return gzip.decompress(content)
-    except (EOFError, OSError) as error:
+    except (EOFError, OSError, zlib.error) as error:
         raise ValueError(f"{path} is truncated or no gzip file: {error}.") from None
 
 

@@ -15,6 +15,7 @@ PAIRED = {"pairs": canvases.pairs, "additions": canvases.additions}
 OBJECTIVES = {
     "bound": deep_recurrent_attention.objective,
     "curriculum": deep_recurrent_attention.curriculum_objective,
+    "posterior": deep_recurrent_attention.posterior_objective,
 }
 
 
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser, count: Callable[[str], int]) 
     parser.add_argument("--data", required=True, help="folder of MNIST's files, or \"small\" for scikit-learn's digits")
     parser.add_argument("--task", choices=sorted({**tasks.NAMED, **PAIRED}), default="cluttered", help="what is shown")
     parser.add_argument(
-        "--objective", choices=sorted(OBJECTIVES), default="bound", help="F, or up to the first mistake"
+        "--objective", choices=sorted(OBJECTIVES), default="bound", help="F; up to the first mistake; by a learned q"
     )
     parser.add_argument("--size", type=count, default=100, help="side of the canvas of two digits in pixels")
     command_options.add_paths(

@@ -134,6 +134,8 @@ def pooled(image: jax.Array, side: int) -> jax.Array:
            [1., 1.]], dtype=float32)
     """
     checks.check_floating(image, "image", ("H", "H"))
+    if image.shape[0] != image.shape[1]:
+        raise ValueError(f"image must be square, got shape {image.shape}.")
     margin = -image.shape[0] % checks.check_count(side, "side")
     image = jnp.pad(image, ((0, margin), (0, margin)))
     count = image.shape[0] // side
@@ -141,10 +143,11 @@ def pooled(image: jax.Array, side: int) -> jax.Array:
 
 
 def check_square(image: jax.Array, image_size: int) -> None:
-    """Requires one image of that side, without channels."""
+    """Requires one image of that side, without channels, between 0 and 1 where its values are known."""
     checks.check_floating(image, "image", ("H", "W"))
     if image.shape != (image_size,) * 2:
         raise ValueError(f"image must have shape {(image_size,) * 2}, got {image.shape}; vmap over images.")
+    checks.check_unit_interval(image, "image")
 
 
 def check_sizes(shape: Any) -> None:

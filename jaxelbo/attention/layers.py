@@ -136,3 +136,53 @@ def lstm(params: Params, state: LSTMState, x: jax.Array) -> LSTMState:
     let_in, keep, let_out, candidate = jnp.split(gates, 4)
     cell = jax.nn.sigmoid(keep) * state.cell + jax.nn.sigmoid(let_in) * jnp.tanh(candidate)
     return LSTMState(jax.nn.sigmoid(let_out) * jnp.tanh(cell), cell)
+
+
+def correction_init(key: Key, num_inputs: int, num_hidden: int, num_outputs: int) -> Params:
+    """Parameters of a hidden layer and an output that starts at exactly zero: what is learned beside another network.
+
+    Args:
+      key: one random key.
+      num_inputs: static, at least 1.
+      num_hidden: static, at least 1.
+      num_outputs: static, at least 1.
+
+    Returns:
+      Parameters of two dense layers.
+
+    Raises:
+      TypeError, ValueError: naming the argument.
+
+    References:
+      Zhang, Dauphin, Ma (2019), *Fixup Initialization*.
+
+    >>> import jax
+    >>> correction(correction_init(jax.random.key(0), 3, 4, 2), jax.numpy.ones(3))
+    Array([0., 0.], dtype=float32)
+    """
+    first = dense_init(key, num_inputs, num_hidden, gain=2**0.5)
+    return [first, dense_init(key, num_hidden, num_outputs, gain=0.0)]
+
+
+def correction(params: Params, x: jax.Array) -> jax.Array:
+    """A rectified layer and an affine map.
+
+    Args:
+      params: of `correction_init`.
+      x: ``[..., I]``.
+
+    Returns:
+      ``[..., O]``.
+
+    Raises:
+      ValueError: inputs of another size.
+
+    References:
+      Zhang, Dauphin, Ma (2019), *Fixup Initialization*.
+
+    >>> import jax
+    >>> correction(correction_init(jax.random.key(0), 3, 4, 2), jax.numpy.ones((5, 3))).shape
+    (5, 2)
+    """
+    first, second = params
+    return dense(second, jax.nn.relu(dense(first, x)))

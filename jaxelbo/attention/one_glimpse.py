@@ -143,6 +143,7 @@ def log_posterior(params: Params, image: jax.Array, label: jax.Array, shape: Sha
     >>> log_posterior(init(jax.random.key(0), shape), jnp.ones((24, 24)), 3, shape).shape
     (16,)
     """
+    _check_shape(shape)
     checks.check_label(label, shape.num_classes)
     seen = _context(image, shape)
     named = jax.nn.one_hot(label, shape.num_classes, dtype=seen.dtype)
@@ -200,6 +201,7 @@ def log_likelihood(
     >>> log_likelihood(init(jax.random.key(0), shape), jnp.zeros((24, 24)), 3, shape)(5).round(2)
     Array(-2.3, dtype=float32)
     """
+    _check_shape(shape)
     checks.check_label(label, shape.num_classes)
     levels, places = _levels(image, shape), locations(shape)
     return lambda place: _classify(params, levels, places[place], shape)[label]

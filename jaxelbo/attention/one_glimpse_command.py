@@ -74,9 +74,13 @@ def run(options: argparse.Namespace) -> None:
     from jaxelbo.attention import reports
 
     task = tasks.NAMED[options.task](*tasks.read_digits(options.data))
-    size = min(options.glimpse_size, task.image_size)
     shape = one_glimpse.Shape(
-        task.image_size, options.grid, size, options.scales, options.context_pool, num_hidden=options.hidden
+        task.image_size,
+        options.grid,
+        options.glimpse_size,
+        options.scales,
+        options.context_pool,
+        num_hidden=options.hidden,
     )
     batch_size = min(options.batch_size, task.num_images)
     num_steps = options.epochs * (task.num_images // batch_size)
@@ -99,7 +103,7 @@ def run(options: argparse.Namespace) -> None:
     console.print(reports.table(Figures._fields, rows, f"test, {options.task}"))
     picture = options.output / f"glimpses-{options.task}.png"
     images = tasks.as_numbers(jnp.asarray(task.test_images[:12]))
-    reports.draw_paths(picture, np.asarray(images), *_shown(params, images, shape), size, options.scales)
+    reports.draw_paths(picture, np.asarray(images), *_shown(params, images, shape), *shape[2:4])
     console.print(f"picture: {picture}", highlight=False)
 
 

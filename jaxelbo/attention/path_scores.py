@@ -3,6 +3,7 @@
 Attention. Averaging over paths hides a poor policy, so the three errors stand side by side.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -20,6 +21,7 @@ class Scores(NamedTuple):
       averaged: whether some label is wrong when each is read from probabilities averaged over the paths.
       bound: F, the mean of log p(y|l, I) over paths, in nats.
       many_sample_bound: log of the mean of p(y|l, I) over the paths, in nats; between F and log p(y|I) in expectation.
+      entropy: of the policy over the N locations of a path, in nats; it has a scale of its own and is the same for all.
       spread: root mean square distance of locations from those of the mean path.
     """
 
@@ -28,6 +30,7 @@ class Scores(NamedTuple):
     averaged: jax.Array
     bound: jax.Array
     many_sample_bound: jax.Array
+    entropy: jax.Array
     spread: jax.Array
 
 
@@ -37,6 +40,7 @@ def score_paths(
     mean_log_classes: jax.Array,
     mean_locations: jax.Array,
     labels: jax.Array,
+    policy_scale: float,
 ) -> Scores:
     """The scores of S paths and the mean path of one image with T labels.
 
@@ -46,6 +50,7 @@ def score_paths(
       mean_log_classes: the same on the mean path, ``[T, labels]``.
       mean_locations: ``[N, 2]``.
       labels: ``[T]`` integers.
+      policy_scale: standard deviation of a location.
 
     Returns:
       `Scores`, scalars.
@@ -55,7 +60,8 @@ def score_paths(
 
     >>> import jax.numpy as jnp
     >>> log_classes = jnp.log(jnp.array([[[0.9, 0.1]], [[0.4, 0.6]]]))  # two paths, one label of two
-    >>> scores = score_paths(log_classes, jnp.zeros((2, 3, 2)), log_classes[0], jnp.zeros((3, 2)), jnp.array([0]))
+    >>> where = jnp.zeros((2, 3, 2))
+    >>> scores = score_paths(log_classes, where, log_classes[0], where[0], jnp.array([0]), policy_scale=0.1)
     >>> float(scores.one_path), float(scores.averaged)
     (0.5, 0.0)
     """
@@ -71,5 +77,6 @@ def score_paths(
         averaged=is_wrong(averaged),
         bound=bounds.mean(log_likelihoods),
         many_sample_bound=bounds.importance_weighted(log_likelihoods),
+        entropy=jnp.asarray(mean_locations.shape[0] * (1 + math.log(2 * math.pi * policy_scale**2)), jnp.float32),
         spread=jnp.sqrt(jnp.mean(jnp.sum((locations - mean_locations[None]) ** 2, axis=-1))),
     )

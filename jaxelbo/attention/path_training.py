@@ -67,7 +67,7 @@ def run(options: argparse.Namespace, task: tasks.Task, system: System) -> None:
         epoch=task.epoch,
         batch_size=batch_size,
         score=score,
-        watched=("bound", "spread", "one_path"),
+        watched=("bound", "entropy", "spread", "one_path"),
         name=options.task,
     )
     rows, params = [], None

@@ -6,11 +6,14 @@ from collections.abc import Callable
 
 from jaxelbo.attention import command_options, path_training, recurrent_attention, tasks
 
+OBJECTIVES = {"bound": recurrent_attention.objective, "posterior": recurrent_attention.posterior_objective}
+
 
 def add_arguments(parser: argparse.ArgumentParser, count: Callable[[str], int]) -> None:
     """The options of the command."""
     parser.add_argument("--data", required=True, help="folder of MNIST's files, or \"small\" for scikit-learn's digits")
     parser.add_argument("--task", choices=sorted(tasks.NAMED), default="digits", help="what is shown")
+    parser.add_argument("--objective", choices=sorted(OBJECTIVES), default="bound", help="F, or by a learned q(l|y, I)")
     command_options.add_paths(
         parser, count, rules=path_training.RULES, reward_weight=0.03, glimpses=6, glimpse_size=8, scales=1
     )
@@ -26,7 +29,7 @@ def run(options: argparse.Namespace) -> None:
     system = path_training.System(
         shape=shape,
         init=functools.partial(recurrent_attention.init, shape=shape),
-        objective=functools.partial(recurrent_attention.objective, shape=shape),
+        objective=functools.partial(OBJECTIVES[options.objective], shape=shape),
         evaluate=functools.partial(recurrent_attention.evaluate, shape=shape),
         mean_path=functools.partial(recurrent_attention.mean_path, shape=shape),
     )

@@ -197,6 +197,8 @@ def given(
     if words.shape != (shape.length,):
         raise ValueError(f"words must have shape ({shape.length},), shape.length, got {words.shape}.")
     keys, is_word = jax.random.split(key, 3), words != PADDING
+    _check_rate(feature_dropout, "feature_dropout")
+    _check_rate(word_dropout, "word_dropout")
     policy = generator.policy(params["select"], _drop(keys[0], known, known.shape, feature_dropout), is_word)
     read = _drop(keys[1], known, known.shape, feature_dropout)
     read = _drop(keys[2], read, (shape.length, 1), word_dropout)
@@ -268,3 +270,9 @@ def _drop(key: Key, x: jax.Array, noise_shape: tuple[int, ...], rate: float) -> 
     if isinstance(rate, int | float) and rate == 0:
         return x
     return x * jax.random.bernoulli(key, 1 - rate, noise_shape).astype(x.dtype) / (1 - rate)
+
+
+def _check_rate(rate: jax.Array | float, name: str) -> None:
+    checks.check_real(rate, name)
+    if not checks.is_traced(rate) and not 0 <= rate < 1:
+        raise ValueError(f"{name} must be at least 0 and below 1, got {rate}.")

@@ -85,7 +85,7 @@ def _train(options: argparse.Namespace, experiment: Experiment, seed: int) -> Pa
         return arrays
 
     def watch(params: Params) -> dict[str, float]:
-        means = mean_scores(experiment.score, params, key, tuple(seen))
+        means = mean_scores(experiment.score, params, watch_key(seed), tuple(seen))
         return {name.replace("_", " "): float(getattr(means, name)) for name in experiment.watched}
 
     with reports.epoch_bar(f"seed {seed}", options.epochs, watch) as callback:
@@ -110,6 +110,15 @@ def test_key(seed: int) -> Key:
     True
     """
     return jax.random.key(2**30 + seed)
+
+
+def watch_key(seed: int) -> Key:
+    """The key by which a seed's progress is scored, of neither its training nor its test.
+
+    >>> bool(watch_key(0) != test_key(0))
+    True
+    """
+    return jax.random.key(2**29 + seed)
 
 
 def sum_of_chunk(of_one: Callable[..., Any]) -> Callable[..., Any]:
@@ -141,16 +150,21 @@ def mean_scores(score: Callable[..., Any], params: Params, key: Key, arrays: tup
       score: of `sum_of_chunk`.
       params: of the system.
       key: one random key.
-      arrays: ``[N, ...]`` each.
+      arrays: ``[N, ...]`` each, N at least 1.
 
     Returns:
       The scores' structure.
+
+    Raises:
+      ValueError: no rows.
 
     >>> score = sum_of_chunk(lambda params, key, x: {"double": params * x})
     >>> float(mean_scores(score, 2.0, jax.random.key(0), (np.arange(601.0),))["double"])
     600.0
     """
     size = len(arrays[0])
+    if size == 0:
+        raise ValueError("arrays must hold at least one row, got none.")
     keys = jax.random.split(key, size)
     chunks = [slice(start, start + CHUNK) for start in range(0, size, CHUNK)]
     sums = [score(params, keys[rows], tuple(leaf[rows] for leaf in arrays)) for rows in chunks]

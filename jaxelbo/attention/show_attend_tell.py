@@ -71,7 +71,8 @@ def objective(
     To be raised. Estimand: F = E[log p(y|s, a)] <= log p(y|a), or what the rule says. With an entropy weight lambda it
     is F + lambda H[s], another objective, no longer a bound on log p(y|a): each path's log p(y|s, a) has lambda times
     the sum of the policy's entropies at its words beside it, so that a rule that is unbiased for F is unbiased for the
-    sum as well. (The authors' code follows each word's entropy alone, without what it owes to the cells before it.)
+    sum as well; in a many-sample bound they stand within the logarithm. (The authors' code follows each word's entropy
+    alone, without what it owes to the cells before it.)
     Rewards are the number of words from each step on that would be read right.
 
     Args:
@@ -205,6 +206,8 @@ def mixed_objective(
     checks.check_callable(soft, "soft")
     checks.check_real(soft_probability, "soft_probability")
     checks.check_floating(images, "images", ("B", "H", "W"))
+    if jnp.ndim(captions) != 2 or len(captions) != len(images):
+        raise ValueError(f"captions must have shape ({len(images)}, T), one an image, got {jnp.shape(captions)}.")
     if not checks.is_traced(soft_probability) and not 0 <= soft_probability <= 1:
         raise ValueError(f"soft_probability must be between 0 and 1, got {soft_probability}.")
     key_coin, key_draws = jax.random.split(key)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxelbo import checks
 from jaxelbo.attention import canvases, digit_files
 from jaxelbo.attention.canvases import Canvases
 from jaxelbo.attention.digit_files import Digits
@@ -118,6 +119,7 @@ def as_bytes(images: np.ndarray) -> np.ndarray:
     >>> as_bytes(np.array([0.0, 1.0]))
     array([  0, 255], dtype=uint8)
     """
+    checks.check_unit_interval(images, "images")
     made = np.empty(images.shape, np.uint8)
     for start in range(0, len(images), 500):  # little enough at a time for the cache: twenty times as fast
         made[start : start + 500] = np.rint(255 * images[start : start + 500])

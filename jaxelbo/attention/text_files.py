@@ -8,6 +8,7 @@ import gzip
 import json
 import pathlib
 import re
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -31,7 +32,7 @@ _REVIEWS = (
     "It is a part of the movie reviews of the ERASER benchmark: JSON lines, gzipped or not, with tokens, label (NEG or "
     f"POS) and evidence as token spans. {_STAND_IN}"
 )
-_LEAF = re.compile(r"\((\d) ([^\s()]+)\)")
+_LEAF = re.compile(r"\(([0-4]) ([^\s()]+)\)")
 
 
 class Text(NamedTuple):
@@ -89,7 +90,7 @@ def read_treebank(folder: str | pathlib.Path, part: str) -> list[Text]:
     for number, line in enumerate(_lines(folder, f"{part}.txt", _TREEBANK), 1):
         leaves = _LEAF.findall(line)
         label = line[1:2]
-        if not leaves or not label.isdigit() or line.count("(") != line.count(")"):
+        if not leaves or label not in set("01234") or line.count("(") != line.count(")"):
             raise ValueError(f"line {number} of {part}.txt is no tree of the treebank: {line[:60]!r}.")
         if label != "2":
             marks = np.array([mark != "2" for mark, _ in leaves])
@@ -122,6 +123,8 @@ def read_reviews(folder: str | pathlib.Path, part: str) -> list[Text]:
     for number, line in enumerate(_lines(folder, f"{part}.jsonl", _REVIEWS), 1):
         try:
             review = json.loads(line)
+            if not isinstance(review["tokens"], list):
+                raise TypeError
             words = tuple(str(word).lower() for word in review["tokens"])
             is_marked = np.zeros(len(words), bool)
             for begin, end in review["evidence"]:
@@ -231,6 +234,9 @@ def _lines(folder: str | pathlib.Path, name: str, how_to: str) -> list[str]:
     content = path.read_bytes()
     try:
         content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
-        return [line for line in content.decode().splitlines() if line.strip()]
-    except (EOFError, OSError, UnicodeDecodeError) as error:
+        lines = [line for line in content.decode().splitlines() if line.strip()]
+    except (EOFError, OSError, UnicodeDecodeError, zlib.error) as error:
         raise ValueError(f"{path} is truncated or unreadable: {error}.") from None
+    if not lines:
+        raise ValueError(f"{path} is empty. {how_to}")
+    return lines

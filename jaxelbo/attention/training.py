@@ -74,7 +74,7 @@ def train(
       data_fn: number of the epoch -> arrays ``[N, ...]``, the same shapes in each epoch.
       num_epochs: in all, those before the checkpoint included.
       batch_size: rows a step.
-      checkpoint: file that is read if it exists and written after every epoch.
+      checkpoint: file that is read if it exists and written after every epoch that ended finite.
       configuration: what must be the same to resume, in words.
       callback: called after each epoch with the state and the epoch's mean metrics, ``loss`` among them.
 
@@ -83,7 +83,9 @@ def train(
 
     Raises:
       TypeError, ValueError: naming the argument: data of different lengths, a batch larger than the data, a checkpoint
-        of another configuration.
+        of another configuration, or in a folder that does not exist.
+      FloatingPointError: an epoch ended with a loss or parameters that are not finite; the checkpoint is of the epoch
+        before.
 
     References:
       Bottou (2012), *Stochastic Gradient Descent Tricks*.
@@ -101,13 +103,17 @@ def train(
     batch_size = checks.check_count(batch_size, "batch_size")
     if checkpoint is not None and pathlib.Path(checkpoint).exists():
         training = checkpoints.load(checkpoint, training, configuration)
+    elif checkpoint is not None and not pathlib.Path(checkpoint).parent.is_dir():
+        raise ValueError(f"checkpoint must lie in a folder that exists, got {checkpoint}.")
 
     run = _compiled_epoch(loss_fn, optimizer, batch_size)
     while int(training.epoch) < num_epochs:
         epoch = int(training.epoch)
         data = jax.tree.map(jnp.asarray, data_fn(epoch))
         _check_data(data, batch_size)
-        training, metrics = run(training, jax.random.fold_in(key, epoch), data)
+        training, metrics, is_finite = run(training, jax.random.fold_in(key, epoch), data)
+        if not is_finite:
+            raise FloatingPointError(f"epoch {epoch + 1} ended with a loss or parameters that are not finite.")
         if checkpoint is not None:
             checkpoints.save(checkpoint, training, configuration)
         if callback is not None:
@@ -118,11 +124,11 @@ def train(
 @functools.lru_cache(maxsize=8)
 def _compiled_epoch(
     loss_fn: Loss, optimizer: optax.GradientTransformation, batch_size: int
-) -> Callable[[Training, Key, tuple[Any, ...]], tuple[Training, PyTree]]:
+) -> Callable[[Training, Key, tuple[Any, ...]], tuple[Training, PyTree, jax.Array]]:
     """One epoch, compiled once for all runs with the same functions, such as those of several seeds."""
 
     @jax.jit
-    def run(training: Training, key: Key, data: tuple[Any, ...]) -> tuple[Training, PyTree]:
+    def run(training: Training, key: Key, data: tuple[Any, ...]) -> tuple[Training, PyTree, jax.Array]:
         key_order, key_steps = jax.random.split(key)
         size = data[0].shape[0]
         batches = jax.random.permutation(key_order, size)[: size // batch_size * batch_size].reshape(-1, batch_size)
@@ -140,12 +146,16 @@ def _compiled_epoch(
         before = training.params, training.optimizer_state, training.rule_state
         (params, optimizer_state, rule_state), metrics = jax.lax.scan(step, before, (batches, keys))
         after = Training(params, optimizer_state, rule_state, training.epoch + 1)
-        return after, jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), metrics)
+        metrics = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), metrics)
+        is_finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves((metrics["loss"], params))]
+        return after, metrics, jnp.all(jnp.stack(is_finite))
 
     return run
 
 
 def _check_data(data: tuple[Any, ...], batch_size: int) -> None:
+    if not isinstance(data, tuple) or not data or any(leaf.ndim == 0 for leaf in jax.tree.leaves(data)):
+        raise TypeError(f"data_fn must return a tuple of arrays [N, ...], got {checks.describe(data)}.")
     sizes = {leaf.shape[0] for leaf in jax.tree.leaves(data)}
     if len(sizes) != 1:
         raise ValueError(f"data_fn must return arrays of one length, got lengths {sorted(sizes)}.")
