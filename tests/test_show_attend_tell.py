@@ -140,17 +140,19 @@ def test_mean_gradient_against_enumeration(name, entropy_weight):
     """Many pairs of paths, in the direction of the exact gradient of each part: a bias of 12 % would show, 4 s.e."""
     rule, state, bound = RULES[name]
     num_keys = 20_000 if name != "score function" else 60_000
+    sampled = lambda params, key: objective(params, key, rule, state, CAPTION[:2], entropy_weight=entropy_weight)[0]
+    expected = lambda params: expected_bound(params, bound, entropy_weight=entropy_weight)
+    parts = "policy", "words", "decoder", "annotation", "places", "start"
+    check_mean_gradient(PARAMS, sampled, expected, parts, num_keys)
 
-    @quick_jit
-    @functools.partial(jax.vmap, in_axes=(None, 0))
-    def sampled(params, key):
-        value = lambda params: objective(params, key, rule, state, CAPTION[:2], entropy_weight=entropy_weight)[0]
-        return jax.value_and_grad(value)(params)
 
-    exact = quick_jit(jax.value_and_grad(lambda params: expected_bound(params, bound, entropy_weight=entropy_weight)))
-    (values, slopes), (value, slope) = sampled(PARAMS, jax.random.split(KEY, num_keys)), exact(PARAMS)
+def check_mean_gradient(params, sampled, expected, parts, num_keys):
+    """Mean value and mean gradient of ``sampled(params, key)`` against ``expected(params)``."""
+    run = quick_jit(jax.vmap(jax.value_and_grad(sampled), (None, 0)))
+    values, slopes = run(params, jax.random.split(KEY, num_keys))
+    value, slope = quick_jit(jax.value_and_grad(expected))(params)
     assert abs(np.mean(values) - value) < 4 * np.std(values) / np.sqrt(num_keys)
-    for part in ("policy", "words", "decoder", "annotation", "places", "start"):
+    for part in parts:
         size = sum(float(jnp.sum(leaf**2)) for leaf in jax.tree.leaves(slope[part]))
         products = [
             np.sum((np.asarray(draws) * np.asarray(like)).reshape(num_keys, -1), axis=1)
@@ -159,6 +161,69 @@ def test_mean_gradient_against_enumeration(name, entropy_weight):
         along_it = sum(products) / size
         error = along_it.std() / np.sqrt(num_keys)
         assert error < 0.03 and abs(along_it.mean() - 1) < 4 * error, (part, along_it.mean(), error)
+
+
+def all_proposed(params):
+    """log q(s|y, a) and the log-weight log p(y, s|a) - log q(s|y, a) of each of the nine paths."""
+
+    def of_one(path):
+        told = show_attend_tell.propose(params, KEY, IMAGE, CAPTION[:2], shape=SHAPE, attend=along(path))
+        log_q, log_p = (
+            sum(log_probs[step, path[step]] for step in range(2)) for log_probs in (told.log_proposal, told.log_policy)
+        )
+        return log_q, log_p + sum(told.log_words[step, word] for step, word in enumerate(CAPTION[:2])) - log_q
+
+    return jax.vmap(of_one)(jnp.asarray(PATHS))
+
+
+def test_proposals_know_the_word():
+    """q is the policy where the correction is zero, and another where it is not; the evidence is the same sum."""
+    params = PARAMS | {"posterior": {"weight": 2 * jnp.eye(4), "bias": jnp.ones(4)}}
+    (log_q, weights), (scores, values, _) = (quick_jit(of)(params) for of in (all_proposed, all_paths))
+    np.testing.assert_allclose(jnp.sum(jnp.exp(log_q)), 1, rtol=1e-5)
+    assert np.max(np.abs(log_q - scores)) > 0.1
+    np.testing.assert_allclose(jax.nn.logsumexp(log_q + weights), jax.nn.logsumexp(scores + values), rtol=1e-5)
+    np.testing.assert_allclose(quick_jit(all_proposed)(PARAMS)[0], scores, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["leave-one-out", "VIMCO"])
+def test_mean_gradient_of_a_learned_posterior_against_enumeration(name):
+    """As above, q's own parameters among the parts."""
+    rule, state, bound = RULES[name]
+    params = PARAMS | {"posterior": {"weight": 2 * jnp.eye(4), "bias": jnp.ones(4)}}
+
+    def expected(params):
+        log_q, weights = all_proposed(params)
+        tuples = jnp.array(list(itertools.product(range(9), repeat=2)))
+        return jnp.exp(jnp.sum(log_q[tuples], axis=1)) @ jax.vmap(bound)(weights[tuples])
+
+    def sampled(params, key):
+        options = {"shape": SHAPE, "num_samples": 2, "rule": rule, "state": state}
+        return show_attend_tell.posterior_objective(params, key, IMAGE, CAPTION[:2], **options)[0]
+
+    check_mean_gradient(params, sampled, expected, ("posterior", "policy", "words", "decoder", "vocabulary"), 40_000)
+
+
+def test_relaxed_cells():
+    """Weights on the simplex; at a low temperature the value is that of drawn cells; gradient against differences."""
+    keys = jax.random.split(KEY, 4_000)
+    weights = jax.vmap(lambda key: show_attend_tell.relaxed_cell(0.5)(key, jnp.log(jnp.array([0.2, 0.3, 0.5]))))(keys)
+    np.testing.assert_allclose(jnp.sum(weights, axis=1), 1, rtol=1e-5)
+    largest = np.bincount(np.argmax(weights, axis=1), minlength=3) / 4_000
+    assert np.all(np.abs(largest - [0.2, 0.3, 0.5]) < 4 * np.sqrt(0.25 / 4_000))
+    relaxed = functools.partial(
+        show_attend_tell.relaxed_objective, image=IMAGE, caption=CAPTION, shape=SHAPE, num_samples=1
+    )
+    values = quick_jit(jax.vmap(lambda key: relaxed(PARAMS, key, temperature=0.001)))(keys)
+    exact = quick_jit(expected_bound)(PARAMS)
+    assert abs(values.mean() - exact) < 4 * values.std() / np.sqrt(4_000) + 1e-3
+    with jax.enable_x64(True):
+        params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), PARAMS)
+        moved = lambda size: params | {"policy": jax.tree.map(lambda leaf: leaf * (1 + size), params["policy"])}
+        value = lambda size: relaxed(moved(size), KEY, image=IMAGE.astype(np.float64), temperature=0.7)
+        run, slope = quick_jit(value), quick_jit(jax.grad(value))(0.0)
+        np.testing.assert_allclose(slope, (run(1e-5) - run(-1e-5)) / 2e-5, rtol=1e-6)
+        assert abs(slope) > 1e-3
 
 
 def paths_of(caption, num_samples):

@@ -2,8 +2,9 @@
 
 Attention. A grid of L overlapping patches gives annotation vectors a_i; before each of T words the state h of a
 recurrent decoder gives a policy p(s_t = i|s_<t, a) over the cells, and the word is read from the context z_t, the
-annotation of the cell that was drawn. Hard attention draws one cell, soft attention takes the mean annotation under the
-policy: one network, two `Attend`. For one image; the caller vmaps. The objectives are in `show_attend_tell`.
+annotation of the cell that was drawn. How the policy is used is an `Attend` of `cell_choices`. A proposal q(s|y, a) is
+the policy with a correction that sees the word that comes next. For one image; the caller vmaps. The objectives are in
+`show_attend_tell`.
 """
 
 import functools
@@ -16,6 +17,8 @@ import numpy as np
 
 from jaxelbo import checks
 from jaxelbo.attention import layers
+from jaxelbo.attention.cell_choices import Attend, drawn_cell
+from jaxelbo.attention.tellings import Telling
 from jaxelbo.types import Key, Params
 
 
@@ -47,60 +50,6 @@ class Shape(NamedTuple):
     num_words: int = 11
 
 
-class Telling(NamedTuple):
-    """One pass of the decoder over T words.
-
-    Attributes:
-      words: those that were given, or read, ``[T]``.
-      log_words: log p(y_t|s_<=t, y_<t, a) of every word, ``[T, words]``, in nats.
-      log_policy: log p(s_t = i|s_<t, a) of every cell, ``[T, L]``, in nats.
-      weights: of every cell in the context, ``[T, L]``: one-hot where attention is hard.
-      features: the decoder's state before each word, ``[T, units]``: what a baseline may see.
-    """
-
-    words: jax.Array
-    log_words: jax.Array
-    log_policy: jax.Array
-    weights: jax.Array
-    features: jax.Array
-
-
-Attend = Callable[[Key, jax.Array], jax.Array]
-"""``(key, log_policy [L]) -> weights [L]`` of the cells in the context: how a policy is used."""
-
-
-def drawn_cell(key: Key, log_policy: jax.Array) -> jax.Array:
-    """Hard attention in training: one cell is drawn; no gradient flows through.
-
-    >>> import jax.numpy as jnp
-    >>> drawn_cell(jax.random.key(0), jnp.log(jnp.array([0.0, 1.0])))
-    Array([0., 1.], dtype=float32)
-    """
-    return jax.nn.one_hot(jax.random.categorical(key, log_policy), log_policy.shape[0], dtype=log_policy.dtype)
-
-
-def likeliest_cell(key: Key, log_policy: jax.Array) -> jax.Array:
-    """Hard attention at test: the likeliest cell.
-
-    >>> import jax.numpy as jnp
-    >>> likeliest_cell(jax.random.key(0), jnp.log(jnp.array([0.6, 0.4])))
-    Array([1., 0.], dtype=float32)
-    """
-    del key
-    return jax.nn.one_hot(jnp.argmax(log_policy), log_policy.shape[0], dtype=log_policy.dtype)
-
-
-def all_cells(key: Key, log_policy: jax.Array) -> jax.Array:
-    """Soft attention: every cell by its probability; differentiable.
-
-    >>> import jax.numpy as jnp
-    >>> all_cells(jax.random.key(0), jnp.log(jnp.array([0.6, 0.4])))
-    Array([0.6, 0.4], dtype=float32)
-    """
-    del key
-    return jnp.exp(log_policy)
-
-
 def centres(shape: Shape) -> jax.Array:
     """Where the L cells are, ``[L, 2]``: down and across, in pixels from the top left corner.
 
@@ -122,7 +71,7 @@ def init(key: Key, shape: Shape) -> Params:
       shape: sizes of the system.
 
     Returns:
-      A pytree, float32; its ``"baseline"`` is for the rules that learn one.
+      A pytree, float32; its ``"baseline"`` is for the rules that learn one, its ``"posterior"`` for `propose`.
 
     Raises:
       TypeError, ValueError: naming what does not fit, such as a patch larger than the image.
@@ -132,10 +81,10 @@ def init(key: Key, shape: Shape) -> Params:
 
     >>> import jax
     >>> sorted(init(jax.random.key(0), Shape(height=40, width=112)))
-    ['annotation', 'baseline', 'decoder', 'places', 'policy', 'start', 'vocabulary', 'words']
+    ['annotation', 'baseline', 'decoder', 'places', 'policy', 'posterior', 'start', 'vocabulary', 'words']
     """
     down, across = _starts(shape)
-    keys = iter(jax.random.split(key, 12))
+    keys = iter(jax.random.split(key, 13))
     rectified = functools.partial(layers.dense_init, gain=2**0.5)
     features, units, words = shape.num_features, shape.num_units, shape.num_words
     annotation = features + shape.place_size
@@ -158,6 +107,7 @@ def init(key: Key, shape: Shape) -> Params:
             layers.dense_init(next(keys), features, words, gain=0.1),
         ],
         "baseline": layers.dense_init(next(keys), units, 1, gain=0.1),
+        "posterior": layers.dense_init(next(keys), units, units, gain=0.0),
     }
 
 
@@ -189,7 +139,45 @@ def tell(params: Params, key: Key, image: jax.Array, caption: jax.Array, *, shap
     """
     check_caption(caption, shape.num_words)
     checks.check_callable(attend, "attend")
-    return _run(params, key, image, jnp.asarray(caption), lambda log_words, word: word, attend, shape)
+    return _run(params, key, image, jnp.asarray(caption), _as_given, attend, shape)
+
+
+def propose(
+    params: Params, key: Key, image: jax.Array, caption: jax.Array, *, shape: Shape, attend: Attend = drawn_cell
+) -> Telling:
+    """As `tell`, with cells of the proposal q(s|y, a): before each word attention sees which word it is.
+
+    Args:
+      params: of `init`.
+      key: one random key.
+      image: ``[H, W]``, between 0 and 1.
+      caption: ``[T]`` integers.
+      shape: sizes of the system.
+      attend: how the proposal is used.
+
+    Returns:
+      `Telling`, whose ``log_proposal`` is q's.
+
+    Raises:
+      TypeError, ValueError: naming the argument.
+
+    References:
+      Deng, Kim, Chiu, Guo, Rush (2018), *Latent Alignment and Variational Attention*.
+
+    >>> import jax, jax.numpy as jnp
+    >>> shape = Shape(height=40, width=112)
+    >>> arguments = init(jax.random.key(0), shape), jax.random.key(1), jnp.zeros((40, 112)), jnp.array([3, 1, 10])
+    >>> told = propose(*arguments, shape=shape)
+    >>> bool(jnp.all(told.log_proposal == told.log_policy))  # q starts as the policy
+    True
+    """
+    check_caption(caption, shape.num_words)
+    checks.check_callable(attend, "attend")
+
+    def hint(word: jax.Array) -> jax.Array:
+        return layers.dense(params["posterior"], params["vocabulary"][word])
+
+    return _run(params, key, image, jnp.asarray(caption), _as_given, attend, shape, hint)
 
 
 def read(params: Params, key: Key, image: jax.Array, *, shape: Shape, num_words: int, attend: Attend) -> Telling:
@@ -231,25 +219,43 @@ def check_caption(caption: jax.Array, num_words: int) -> None:
         raise ValueError(f"caption must hold words between 0 and {num_words - 1}, got {caption}.")
 
 
-def _run(params: Params, key: Key, image: jax.Array, given: jax.Array, say: Callable, attend: Attend, shape: Shape):
-    """The decoder; ``say(log_words, given word)`` is what the next step takes for the last word."""
+def _as_given(log_words: jax.Array, word: jax.Array) -> jax.Array:
+    del log_words
+    return word
+
+
+def _run(
+    params: Params,
+    key: Key,
+    image: jax.Array,
+    given: jax.Array,
+    say: Callable[[jax.Array, jax.Array], jax.Array],
+    attend: Attend,
+    shape: Shape,
+    hint: Callable[[jax.Array], jax.Array] | None = None,
+) -> Telling:
+    """The decoder: ``say(log_words, given word)`` is the last word of the next step, ``hint(given word)`` q's."""
     checks.check_key(key)
     cells = _annotations(params, image, shape)
     policy = params["policy"]
     of_cells = layers.dense(policy["cell"], cells)
 
+    def log_chances(energies: jax.Array) -> jax.Array:
+        return jax.nn.log_softmax(layers.dense(policy["both"], jnp.tanh(energies))[:, 0])
+
     def step(carry: tuple, inputs: tuple) -> tuple[tuple, Telling]:
         state, last = carry
         word, key = inputs
-        energy = jnp.tanh(of_cells + layers.dense(policy["state"], state.hidden)[None])
-        log_policy = jax.nn.log_softmax(layers.dense(policy["both"], energy)[:, 0])
-        weights = attend(key, log_policy)
+        energies = of_cells + layers.dense(policy["state"], state.hidden)[None]
+        log_policy = log_chances(energies)
+        log_proposal = log_policy if hint is None else log_chances(energies + hint(word)[None])
+        weights = attend(key, log_proposal)
         seen = [weights @ cells, jax.nn.one_hot(last, shape.num_words + 1) @ params["vocabulary"]]
         after = layers.lstm(params["decoder"], state, jnp.concatenate(seen))
         mixed = jax.nn.relu(layers.dense(params["words"][0], jnp.concatenate([after.hidden, *seen])))
         log_words = jax.nn.log_softmax(layers.dense(params["words"][1], mixed))
         said = say(log_words, word).astype(last.dtype)
-        return (after, said), Telling(said, log_words, log_policy, weights, state.hidden)
+        return (after, said), Telling(said, log_words, log_policy, log_proposal, weights, state.hidden)
 
     hidden, cell = jnp.split(jnp.tanh(layers.dense(params["start"], jnp.mean(cells, axis=0))), 2)
     start = layers.LSTMState(hidden, cell), jnp.int32(shape.num_words)

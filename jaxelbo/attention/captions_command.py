@@ -21,7 +21,14 @@ SHAPES = {
 }
 """By the side of the digits."""
 
-ATTENTIONS = {"hard": show_attend_tell.likeliest_cell, "soft": show_attend_tell.all_cells}
+ATTENTIONS = {
+    "hard": show_attend_tell.likeliest_cell,
+    "posterior": show_attend_tell.likeliest_cell,
+    "relaxed": show_attend_tell.likeliest_cell,
+    "soft": show_attend_tell.all_cells,
+}
+"""How each reads when it is tested."""
+
 NUM_TEST, NUM_TEST_PATHS = 5_000, 10
 
 
@@ -37,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser, count: Callable[[str], int]) 
     """The options of the command."""
     parser.add_argument("--data", required=True, help="folder of MNIST's files, or \"small\" for scikit-learn's digits")
     parser.add_argument("--attention", choices=sorted(ATTENTIONS), default="hard", help="how a word looks at the image")
+    parser.add_argument("--temperature", type=float, default=0.5, help="of relaxed cells")
     parser.add_argument("--rule", choices=sorted(RULES), default="leave-one-out", help="how hard attention learns")
     parser.add_argument("--reward-weight", type=float, default=1.0, help="of the reward rule")
     parser.add_argument("--samples", type=count, default=2, help="paths an image; at least 2 for leave-one-out, vimco")
@@ -49,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser, count: Callable[[str], int]) 
         help="chance of a step of hard attention that sees mean cells: at first, and from the middle of training on, a "
         "line between; the paper has 0.5 throughout",
     )
-    parser.add_argument("--entropy-weight", type=float, default=0.0, help="of the policy's entropy beside the bound")
+    parser.add_argument("--entropy-weight", type=float, default=0.0, help="of the policy's entropy, hard or soft")
     parser.add_argument("--features", type=count, default=128, help="entries of an annotation vector")
     parser.add_argument("--units", type=count, default=64, help="units of the decoder")
     parser.add_argument("--canvases", type=count, default=10_000, help="new canvases an epoch")
@@ -110,6 +118,19 @@ def _epoch(task: Captioning, num_canvases: int, seed: int, number: int) -> tuple
 
 
 def _hard_loss(options: argparse.Namespace, shape: show_attend_tell.Shape, num_steps: int) -> tuple[training.Loss, Any]:
+    hard = functools.partial(show_attend_tell.objective, entropy_weight=options.entropy_weight)
+    return _loss_of_draws(hard, options, shape, num_steps)
+
+
+def _posterior_loss(
+    options: argparse.Namespace, shape: show_attend_tell.Shape, num_steps: int
+) -> tuple[training.Loss, Any]:
+    return _loss_of_draws(show_attend_tell.posterior_objective, options, shape, num_steps)
+
+
+def _loss_of_draws(
+    hard: Callable[..., Any], options: argparse.Namespace, shape: show_attend_tell.Shape, num_steps: int
+) -> tuple[training.Loss, Any]:
     """The loss and its first state: the rule's, and the number of steps that are done."""
     rule, rule_state = RULES[options.rule](options.reward_weight)
     first, last = options.soft_probability
@@ -117,13 +138,7 @@ def _hard_loss(options: argparse.Namespace, shape: show_attend_tell.Shape, num_s
         raise ValueError(f"--soft-probability must be between 0 and 1, got {first} and {last}.")
     soft_probability = optax.linear_schedule(first, last, num_steps // 2)
     functions = {
-        "hard": functools.partial(
-            show_attend_tell.objective,
-            shape=shape,
-            num_samples=options.samples,
-            rule=rule,
-            entropy_weight=options.entropy_weight,
-        ),
+        "hard": functools.partial(hard, shape=shape, num_samples=options.samples, rule=rule),
         "soft": functools.partial(show_attend_tell.soft_objective, shape=shape, entropy_weight=options.entropy_weight),
     }
 
@@ -151,7 +166,26 @@ def _soft_loss(options: argparse.Namespace, shape: show_attend_tell.Shape, num_s
     return loss_fn, ()
 
 
-LOSSES = {"hard": _hard_loss, "soft": _soft_loss}
+def _relaxed_loss(
+    options: argparse.Namespace, shape: show_attend_tell.Shape, num_steps: int
+) -> tuple[training.Loss, Any]:
+    relaxed = functools.partial(
+        show_attend_tell.relaxed_objective,
+        shape=shape,
+        num_samples=options.samples,
+        temperature=options.temperature,
+    )
+
+    def loss_fn(params: Params, key: jax.Array, state: Any, images: jax.Array, captions: jax.Array, corners: jax.Array):
+        del corners  # for the scores alone
+        keys = jax.random.split(key, len(images))
+        values = jax.vmap(functools.partial(relaxed, params))(keys, tasks.as_numbers(images), captions)
+        return -jnp.mean(values), (state, {})
+
+    return loss_fn, ()
+
+
+LOSSES = {"hard": _hard_loss, "posterior": _posterior_loss, "relaxed": _relaxed_loss, "soft": _soft_loss}
 
 
 def _score(
