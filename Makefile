@@ -35,7 +35,8 @@ types: $(DEV)
 doctest: $(DEV)
 	$(PYTEST) --doctest-modules jaxelbo
 
-# Runs the notebooks in full and writes the .ipynb, with its outputs, beside each .py.
+# Runs the notebooks in full and writes the .ipynb, with its outputs, beside each .py. The stored 05 was run with
+# JAXELBO_TREEBANK and JAXELBO_REVIEWS, the folders of its texts; without them it takes small stand-ins.
 notebooks: $(DEV)
 	$(BIN)/python -m notebooks.execute
 

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.core
 import jax.numpy as jnp
+import numpy as np
 
 from jaxelbo.types import Family, Key, Params, PyTree
 
@@ -94,8 +95,12 @@ def check_floating(array: Any, name: str, axes: tuple[str, ...]) -> None:
 
 def check_unit_interval(array: Any, name: str) -> None:
     """Requires numbers between 0 and 1 where their values are known."""
-    if not is_traced(array) and array.size and not 0 <= array.min() <= array.max() <= 1:
-        raise ValueError(f"{name} must lie between 0 and 1, got numbers from {array.min()} to {array.max()}.")
+    if is_traced(array) or array.size == 0:
+        return
+    numbers = np.asarray(array)  # jax would trace the comparison under jit
+    lowest, highest = numbers.min(), numbers.max()
+    if not 0 <= lowest <= highest <= 1:
+        raise ValueError(f"{name} must lie between 0 and 1, got numbers from {lowest} to {highest}.")
 
 
 def check_label(label: Any, num_classes: int) -> None:

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxelbo import bounds, checks, estimators, finite, objectives
+from jaxelbo import bounds, checks, custom_gradients, estimators, finite, objectives
 from jaxelbo.estimators import decompositions
 from jaxelbo.types import Bound, Estimator, Family, Key, Latent, LogJoint, Params
 
@@ -253,9 +253,10 @@ def policy_bound(
         log_policy = family.log_prob(params, latent)
         if bound is bounds.mean:
             # The estimators leave the gradient of log q inside the weights out, as it is zero in the mean. Here log p
-            # is log q, and its gradient would be left alone without it.
-            scores = jnp.sum(family.score_log_probs(params, latent))
-            log_policy -= scores - jax.lax.stop_gradient(scores)
+            # is log q, and its gradient in params would be left alone without it. That in the latent stays: a relaxation
+            # needs log p - log q to cancel there too.
+            score = lambda latent: jnp.sum(family.score_log_probs(params, latent))  # noqa: E731
+            log_policy -= score(latent) - custom_gradients.hold_closure(score, latent)
         return checks.check_scalar(log_likelihood(latent), "log_likelihood") + log_policy
 
     return objectives.lower_bound(

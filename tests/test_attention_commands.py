@@ -53,10 +53,16 @@ def test_run_resume_and_refuse(tmp_path, capsys):
         (["ram", "--data", "small", "--glimpses", "0"], "must be an integer of at least 1, got '0'"),
         (["one-glimpse"], "the following arguments are required: --data"),
         (["dance"], "invalid choice: 'dance'"),
+        (["ram", "--data", "small", "--glimpse-size", "3", "--output", "taken"], "File exists: 'taken'"),
+        (
+            ["captions", "--data", "small", "--temperature", "0", "--attention", "relaxed"],
+            "temperature must be positive",
+        ),
     ],
 )
 def test_mistakes_are_one_line(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").write_text("a file where a folder should be")
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     error = capsys.readouterr().err

@@ -48,6 +48,15 @@ def test_digits_side_by_side(num_digits, size):
             assert np.any(np.all(same == cut(made, index, digit), axis=(1, 2)))
 
 
+def test_pieces_of_digits_that_are_not_square():
+    """Pieces come from everywhere: each column of a wide digit is seen in the clutter."""
+    wide = digit_files.Digits(np.tile(np.arange(1, 7) / 6, (50, 3, 1)).astype(np.float32), np.zeros(50, np.int32))
+    made = canvases.cluttered(rng(), wide, size=9, num_pieces=1, piece_size=1)
+    plain = canvases.translated(rng(), wide, size=9)
+    added = made.images[made.images > plain.images]
+    assert len(np.unique(np.round(6 * added))) == 6
+
+
 def test_additions_are_sums_of_pairs():
     sums = canvases.additions(rng(3), DIGITS, size=20, num_canvases=100)
     both = canvases.pairs(rng(3), DIGITS, size=20, num_canvases=100)
@@ -72,6 +81,9 @@ def test_a_seed_makes_the_same_canvases():
         (lambda: canvases.translated(rng(), DIGITS._replace(images=DIGITS.images[0]), size=9), r"\[N, H, W\]"),
         (lambda: canvases.translated(rng(), DIGITS._replace(labels=DIGITS.labels[:5]), size=9), r"integers \[1500\]"),
         (lambda: canvases.translated(rng(), DIGITS._replace(images=DIGITS.images * 16), size=9), "between 0 and 1"),
+        (lambda: canvases.translated(rng(), DIGITS._replace(images=DIGITS.images * np.nan), size=9), "between 0 and 1"),
+        (lambda: canvases.translated(rng(), DIGITS._replace(labels=DIGITS.labels - 5), size=9), "labels must be at"),
+        (lambda: canvases.translated(rng(), tuple(DIGITS), size=9), r"digits must be a digit_files\.Digits"),
         (
             lambda: canvases.translated(rng(), digit_files.Digits(*(a[:0] for a in DIGITS)), size=9),
             "at least one image",

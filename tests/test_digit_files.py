@@ -46,6 +46,7 @@ def test_missing_files_say_what_to_do(folder):
     ("spoil", "message"),
     [
         (lambda content: content[:-20], "truncated or no gzip file"),
+        (lambda content: content[:15] + b"spoiled" + content[22:], "truncated or no gzip file"),
         (lambda content: gzip.compress(gzip.decompress(content)[:-1]), "is not MNIST's: SHA-256 .*, expected"),
         (lambda content: b"", "is not MNIST's"),
     ],

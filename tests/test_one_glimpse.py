@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxelbo import bounds, checks, estimators, hard_attention, monte_carlo
-from jaxelbo.attention import canvases, digit_files, one_glimpse
+from jaxelbo.attention import canvases, digit_files, learning_rules, one_glimpse
 from jaxelbo.attention import one_glimpse_bounds as of_system
 from tests.matrix import quick_jit
 
@@ -120,6 +120,50 @@ def test_mean_gradient_of_every_learning_signal(signal, bound, monkeypatch):
         assert max(float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(expected["context"])) > 1e-3
 
 
+def places_in_place_of_draws(monkeypatch):
+    """The key of `objective` is then a tuple of places."""
+    monkeypatch.setattr(checks, "check_key", lambda key: None)
+    monkeypatch.setattr(jax.random, "categorical", lambda places, logits, shape: places)
+
+
+@pytest.mark.parametrize("name", ["reward", "learned baseline", "VIMCO"])
+def test_mean_gradient_of_learning_rules(name, monkeypatch):
+    """All 256 pairs of places: F and the many-sample bound; the reward's is that of the expected accuracy."""
+    rule, bound = {
+        "reward": (learning_rules.reward(), bounds.mean),
+        "learned baseline": (learning_rules.learned_baseline, bounds.mean),
+        "VIMCO": (learning_rules.leave_one_out(bounds.importance_weighted), bounds.importance_weighted),
+    }[name]
+    with jax.enable_x64(True):
+        params, image, label = in_double_precision()
+        places_in_place_of_draws(monkeypatch)
+        tuples = jnp.array(list(itertools.product(range(16), repeat=2)))
+
+        def mean(params):
+            chances = jnp.exp(jax.lax.stop_gradient(one_glimpse.log_policy(params, image, SHAPE)))
+            value = lambda places: of_system.objective(
+                params, places, image, label, shape=SHAPE, num_samples=2, rule=rule
+            )[0]
+            return jnp.prod(chances[tuples], axis=1) @ jax.vmap(value)(tuples)
+
+        def exact(params):
+            policy = one_glimpse.log_policy(params, image, SHAPE)
+            log_classes = one_glimpse.log_classes(params, image, SHAPE)
+            return hard_attention.exact_many_sample_bound(policy, policy, log_classes[:, label], 2, bound=bound)
+
+        def accuracy(params):
+            is_right = jnp.argmax(one_glimpse.log_classes(params, image, SHAPE), axis=1) == label
+            return jnp.exp(one_glimpse.log_policy(params, image, SHAPE)) @ is_right.astype(float)
+
+        ours, expected = (quick_jit(jax.grad(f))(params) for f in (mean, exact))
+        if name == "reward":
+            expected["context"] = quick_jit(jax.grad(accuracy))(params)["context"]
+        for part in ("context", "classifier"):
+            for leaf, like in zip(jax.tree.leaves(ours[part]), jax.tree.leaves(expected[part]), strict=True):
+                np.testing.assert_allclose(leaf, like, rtol=1e-8, atol=1e-12)
+        assert max(float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(expected["context"])) > 1e-4
+
+
 def test_baseline_loss_does_not_train_the_policy():
     """A baseline that reads the policy's own weights: both networks learn as if it read constants."""
     image, label, key = CANVASES.images[3], int(CANVASES.labels[3]), jax.random.key(1)
@@ -131,7 +175,8 @@ def test_baseline_loss_does_not_train_the_policy():
 
     gradient = quick_jit(jax.grad(value, argnums=(0, 1)), static_argnums=2)
     peeking, blind = gradient(PARAMS, -2.0, True), gradient(PARAMS, -2.0, False)
-    assert peeking[1] == blind[1] != 0
+    np.testing.assert_allclose(peeking[1], blind[1], rtol=1e-6)
+    assert blind[1] != 0
     for leaf, like in zip(jax.tree.leaves(peeking[0]), jax.tree.leaves(blind[0]), strict=True):
         np.testing.assert_allclose(leaf, like, rtol=1e-6, atol=1e-9)
 
@@ -175,6 +220,15 @@ def test_bound_of_a_learned_posterior(bound, monkeypatch):
         ),
         (lambda: one_glimpse.init(jax.random.key(0), SHAPE._replace(grid=0)), "shape.grid must be at least 1"),
         (lambda: one_glimpse.init(jax.random.key(0), 24), "shape must be a one_glimpse.Shape"),
+        (lambda: one_glimpse.log_posterior(PARAMS, jnp.zeros((24, 24)), 1, 24), "shape must be a one_glimpse.Shape"),
+        (lambda: of_system.exact(PARAMS, jnp.full((24, 24), 255.0), 1, SHAPE), "image must lie between 0 and 1"),
+        (lambda: of_system.exact(PARAMS, jnp.full((24, 24), jnp.nan), 1, SHAPE), "image must lie between 0 and 1"),
+        (
+            lambda: of_system.objective(
+                PARAMS, jax.random.key(0), jnp.zeros((24, 24)), 1, shape=SHAPE, num_samples=2, rule="reward"
+            ),
+            "rule must be a function",
+        ),
     ],
 )
 def test_bad_input(call, message):

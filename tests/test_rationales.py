@@ -71,13 +71,18 @@ def test_recurrent_mode_is_greedy():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("generator", "objective"),
-    [(INDEPENDENT, "cost"), (RECURRENT, "cost"), (RECURRENT, "elbo"), (INDEPENDENT, "many-sample")],
-    ids=["cost", "cost, recurrent", "elbo, recurrent", "many-sample"],
-)
-def test_value_and_gradient_by_listing(generator, objective):
+    ("generator", "objective", "estimator"),
+    [
+        (INDEPENDENT, "cost", estimators.leave_one_out), (RECURRENT, "cost", estimators.leave_one_out),
+        (RECURRENT, "elbo", estimators.leave_one_out), (INDEPENDENT, "many-sample", estimators.leave_one_out),
+        (INDEPENDENT, "cost", estimators.disarm), (INDEPENDENT, "cost", estimators.rebar(1.0, 0.5)),
+    ],
+    ids=["cost", "cost, recurrent", "elbo, recurrent", "many-sample", "cost, DisARM", "cost, REBAR"],
+)  # fmt: skip
+def test_value_and_gradient_by_listing(generator, objective, estimator):
     """The mean over 100,000 keys, within 4 standard errors that would show 3%; the orders of the bounds."""
-    params, options = params_of(generator), {"shape": SHAPE, "generator": generator, "penalty": PENALTY}
+    params = params_of(generator)
+    options = {"shape": SHAPE, "generator": generator, "penalty": PENALTY, "estimator": estimator}
     log_priors = jax.vmap(lambda mask: rationale_masks.log_prior(mask, WORDS > 0, PENALTY))(MASKS)
     omegas = jax.vmap(lambda mask: rationale_masks.omega(mask, WORDS > 0, PENALTY))(MASKS)
 
@@ -119,15 +124,44 @@ def test_value_and_gradient_by_listing(generator, objective):
         assert abs(ratio.mean() - 1) < 4 * error + 1e-5, (name, ratio.mean())
 
 
-@pytest.mark.parametrize("estimator", [estimators.gumbel_softmax(0.5), estimators.rebar(1.0, 0.5), estimators.disarm])
-def test_other_estimators_have_the_value_of_the_cost(estimator):
-    """Relaxations and antithetic draws serve the independent generator too: gradients that are numbers."""
-    params, arguments = params_of(INDEPENDENT), (KEY, VECTORS, WORDS, jnp.asarray(1))
-    options = {"shape": SHAPE, "generator": INDEPENDENT, "penalty": PENALTY, "num_samples": 2}
-    cost = lambda p: rationale_bounds.expected_cost(p, *arguments, estimator=estimator, **options)
-    value, slopes = quick_jit(jax.value_and_grad(cost))(params)
-    assert np.isfinite(value) and all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(slopes))
-    assert any(np.any(leaf != 0) for leaf in jax.tree.leaves(slopes["select"]))
+def test_relaxed_masks_point_the_way():
+    """Gumbel-softmax is biased: the mean of 2,000 gradients of the generator is near the exact one in direction."""
+    params, options = params_of(INDEPENDENT), {"shape": SHAPE, "generator": INDEPENDENT, "penalty": PENALTY}
+
+    def exact(params):
+        log_policy, log_likelihood = listed(params, INDEPENDENT)
+        omegas = jax.vmap(lambda mask: rationale_masks.omega(mask, WORDS > 0, PENALTY))(MASKS)
+        return jnp.exp(log_policy) @ (omegas - log_likelihood)
+
+    def cost(params, key):
+        arguments = params, key, VECTORS, WORDS, jnp.asarray(1)
+        estimator = estimators.gumbel_softmax(0.5)
+        return rationale_bounds.expected_cost(*arguments, num_samples=2, estimator=estimator, **options)
+
+    slopes = quick_jit(jax.vmap(jax.grad(cost), (None, 0)))(params, jax.random.split(KEY, 2_000))["select"]
+    flat = lambda tree: np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+    ours = flat(jax.tree.map(lambda leaf: np.mean(leaf, axis=0), slopes))
+    expected = flat(quick_jit(jax.grad(exact))(params)["select"])
+    assert ours @ expected > 0.9 * np.linalg.norm(ours) * np.linalg.norm(expected)
+
+
+def test_scores_of_one_text():
+    """Errors of the greedy mask, of drawn masks, and of their average, by the masks that were drawn."""
+    params = params_of(INDEPENDENT)
+    options = {"shape": SHAPE, "generator": INDEPENDENT, "num_samples": 30}
+    known = rationales.features(params, VECTORS, WORDS)
+    policy = INDEPENDENT.policy(params["select"], known, WORDS > 0)
+    masks = jax.vmap(INDEPENDENT.family(SHAPE).sample, (None, 0))(policy, jax.random.split(KEY, 30))
+    log_classes = np.stack([rationales.log_classes(params, known, mask) for mask in masks])
+    seen = []
+    for label in (0, 1):
+        scores = rationales.evaluate(params, KEY, VECTORS, WORDS, jnp.asarray(label), **options)
+        np.testing.assert_allclose(scores.one_path, np.mean(log_classes.argmax(axis=1) != label), rtol=1e-6)
+        assert scores.averaged == (np.exp(log_classes).mean(axis=0).argmax() != label)
+        np.testing.assert_allclose(scores.num_drawn, np.sum(masks) / 30, rtol=1e-6)
+        np.testing.assert_allclose(scores.bound, log_classes[:, label].mean(), rtol=1e-5)
+        seen.append(float(scores.one_path))
+    assert 0 < seen[0] < 1 and abs(sum(seen) - 1) < 1e-6
 
 
 def test_every_word_is_the_encoder_alone():
@@ -165,6 +199,9 @@ def test_bad_input():
         )
     with pytest.raises(ValueError, match=r"shape\.num_units"):
         rationales.init(KEY, SHAPE._replace(num_units=0), INDEPENDENT, num_words=6, num_dimensions=7)
+    for rate in (1.0, -0.1, float("nan")):
+        with pytest.raises(ValueError, match="word_dropout must be at least 0 and below 1"):
+            cost(params, KEY, VECTORS, WORDS, jnp.asarray(1), word_dropout=rate)
     with pytest.raises(ValueError, match=r"is_word must be bool \(5,\)"):
         rationale_masks.omega(jnp.zeros(5), jnp.ones(4, bool), PENALTY)
 
@@ -201,9 +238,20 @@ def test_unreadable_texts(tmp_path):
     (tmp_path / "test.jsonl").write_text('{"tokens": ["a"], "label": "NEG"}\n')
     with pytest.raises(ValueError, match=r"line 1 of test\.jsonl is no review"):
         text_files.read_reviews(tmp_path, "test")
-    (tmp_path / "dev.txt.gz").write_bytes(gzip.compress(TREES.encode())[:20])
-    with pytest.raises(ValueError, match="truncated"):
-        text_files.read_treebank(tmp_path, "dev")
+    whole = gzip.compress(TREES.encode())
+    for spoiled in (whole[:20], whole[:15] + b"spoiled" + whole[22:]):
+        (tmp_path / "dev.txt.gz").write_bytes(spoiled)
+        with pytest.raises(ValueError, match="truncated or unreadable"):
+            text_files.read_treebank(tmp_path, "dev")
+    (tmp_path / "test.txt").write_text("")
+    with pytest.raises(ValueError, match="is empty"):
+        text_files.read_treebank(tmp_path, "test")
+    (tmp_path / "test.txt").write_text("(9 (2 A) (2 film))\n")
+    with pytest.raises(ValueError, match=r"line 1 of test\.txt is no tree"):
+        text_files.read_treebank(tmp_path, "test")
+    (tmp_path / "val.jsonl").write_text('{"tokens": "abc", "label": "NEG", "evidence": []}\n')
+    with pytest.raises(ValueError, match=r"line 1 of val\.jsonl is no review"):
+        text_files.read_reviews(tmp_path, "val")
 
 
 def test_encoding():

@@ -179,6 +179,14 @@ def test_baseline_loss_trains_the_baseline_alone():
         (lambda: recurrent_attention.init(KEY, 8), "must be a recurrent_attention.Shape"),
         (lambda: recurrent_attention.mean_path(PARAMS, IMAGE[:, :7], SHAPE), r"image must have shape \(8, 8\)"),
         (lambda: recurrent_attention.mean_path(PARAMS, IMAGE.astype(int), SHAPE), "floating-point"),
+        (lambda: recurrent_attention.mean_path(PARAMS, 255 * IMAGE, SHAPE), "image must lie between 0 and 1"),
+        (lambda: recurrent_attention.sample_path(PARAMS, KEY, IMAGE, 8), "must be a recurrent_attention.Shape"),
+        (
+            lambda: recurrent_attention.posterior_objective(
+                PARAMS, KEY, IMAGE, 3, shape=SHAPE, num_samples=1, rule="reward"
+            ),
+            "rule must be a function",
+        ),
         (
             lambda: recurrent_attention.objective(
                 PARAMS, KEY, IMAGE, 10, shape=SHAPE, num_samples=1, rule=learning_rules.score_function

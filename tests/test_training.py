@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxelbo.attention import training
+from jaxelbo.attention import checkpoints, training
 
 KEY = jax.random.key(0)
 DATA = (jnp.arange(23.0), jnp.arange(23))
@@ -88,3 +88,24 @@ def test_bad_input(options, message):
         begin = training.start(jnp.zeros(()), OPTIMIZER, jnp.zeros((), int))
         data_fn = lambda epoch: (jnp.ones(2), jnp.ones(3, int))
         training.train(begin, KEY, loss_fn, OPTIMIZER, data_fn, num_epochs=1, batch_size=1)
+
+
+@pytest.mark.parametrize("data_fn", [lambda epoch: jnp.ones(4), lambda epoch: (), lambda epoch: (jnp.ones(()),)])
+def test_data_that_are_no_tuple_of_arrays(data_fn):
+    begin = training.start(jnp.zeros(()), OPTIMIZER, jnp.zeros((), int))
+    with pytest.raises(TypeError, match="data_fn must return a tuple of arrays"):
+        training.train(begin, KEY, loss_fn, OPTIMIZER, data_fn, num_epochs=1, batch_size=1)
+
+
+def test_an_epoch_that_is_not_finite_leaves_the_checkpoint_before_it(tmp_path):
+    def data_fn(epoch):
+        return (jnp.full(4, jnp.nan if epoch == 2 else 1.0), jnp.zeros(4, int))
+
+    path = tmp_path / "run.npz"
+    begin = training.start(jnp.zeros(()), OPTIMIZER, jnp.zeros((), int))
+    options = {"num_epochs": 5, "batch_size": 2, "checkpoint": path, "configuration": "a"}
+    with pytest.raises(FloatingPointError, match="epoch 3 ended with a loss or parameters that are not finite"):
+        training.train(begin, KEY, loss_fn, OPTIMIZER, data_fn, **options)
+    assert checkpoints.load(path, begin, "a").epoch == 2
+    with pytest.raises(ValueError, match="checkpoint must lie in a folder that exists"):
+        run(checkpoint=tmp_path / "nowhere" / "run.npz")

@@ -62,7 +62,8 @@ def init(key: Key, shape: Shape) -> Params:
       shape: sizes of the system.
 
     Returns:
-      ``{"context": ..., "classifier": ..., "posterior": ...}``, float32; the last is for `log_posterior` alone.
+      ``{"context": ..., "classifier": ..., "posterior": ..., "baseline": ...}``, float32; the last two are for
+      `log_posterior` and for the rules that learn a baseline.
 
     Raises:
       TypeError, ValueError: naming what does not fit, such as a glimpse larger than the image.
@@ -73,10 +74,10 @@ def init(key: Key, shape: Shape) -> Params:
     >>> import jax
     >>> params = init(jax.random.key(0), Shape(image_size=24, grid=4, glimpse_size=8))
     >>> sorted(params)
-    ['classifier', 'context', 'posterior']
+    ['baseline', 'classifier', 'context', 'posterior']
     """
     _check_shape(shape)
-    keys = jax.random.split(key, 7)
+    keys = jax.random.split(key, 8)
     pooled, hidden = -(-shape.image_size // shape.context_pool), shape.num_hidden
     glimpse = shape.num_scales * shape.glimpse_size**2
     rectified = functools.partial(layers.dense_init, gain=2**0.5)
@@ -92,6 +93,7 @@ def init(key: Key, shape: Shape) -> Params:
             rectified(keys[5], pooled**2 + shape.num_classes, hidden),
             layers.dense_init(keys[6], hidden, shape.grid**2, gain=0.01),
         ],
+        "baseline": layers.dense_init(keys[7], hidden, 1, gain=0.01),
     }  # fmt: skip
 
 
@@ -117,7 +119,34 @@ def log_policy(params: Params, image: jax.Array, shape: Shape) -> jax.Array:
     >>> log_policy(init(jax.random.key(0), shape), jnp.ones((24, 24)), shape).shape
     (16,)
     """
-    return jax.nn.log_softmax(_network(params["context"], _context(image, shape)))
+    return policy_and_features(params, image, shape)[0]
+
+
+def policy_and_features(params: Params, image: jax.Array, shape: Shape) -> tuple[jax.Array, jax.Array]:
+    """As `log_policy`, and the hidden layer of the context network beside it: what a learned baseline may see.
+
+    Args:
+      params: of `init`.
+      image: ``[H, W]``, between 0 and 1.
+      shape: sizes of the system.
+
+    Returns:
+      ``[M]``, normalised, and ``[hidden]``.
+
+    Raises:
+      TypeError, ValueError: an image of another shape.
+
+    References:
+      Ba, Mnih, Kavukcuoglu (2015), *Multiple Object Recognition with Visual Attention*.
+
+    >>> import jax, jax.numpy as jnp
+    >>> shape = Shape(image_size=24, grid=4, glimpse_size=8)
+    >>> policy_and_features(init(jax.random.key(0), shape), jnp.ones((24, 24)), shape)[1].shape
+    (256,)
+    """
+    first, second = params["context"]
+    features = jax.nn.relu(layers.dense(first, _context(image, shape)))
+    return jax.nn.log_softmax(layers.dense(second, features)), features
 
 
 def log_posterior(params: Params, image: jax.Array, label: jax.Array, shape: Shape) -> jax.Array:
@@ -172,8 +201,7 @@ def log_classes(params: Params, image: jax.Array, shape: Shape) -> jax.Array:
     >>> log_classes(init(jax.random.key(0), shape), jnp.ones((24, 24)), shape).shape
     (16, 10)
     """
-    levels = _levels(image, shape)
-    return jax.vmap(lambda location: _classify(params, levels, location, shape))(locations(shape))
+    return jax.vmap(classifier(params, image, shape))(jnp.arange(shape.grid**2))
 
 
 def log_likelihood(
@@ -203,8 +231,34 @@ def log_likelihood(
     """
     _check_shape(shape)
     checks.check_label(label, shape.num_classes)
+    classify = classifier(params, image, shape)
+    return lambda place: classify(place)[label]
+
+
+def classifier(params: Params, image: jax.Array, shape: Shape) -> Callable[[jax.Array], jax.Array]:
+    """The likelihood of every label as a function of the place: only drawn places are looked at.
+
+    Args:
+      params: of `init`.
+      image: ``[H, W]``, between 0 and 1.
+      shape: sizes of the system.
+
+    Returns:
+      ``place -> log p(y|l, I)``, an integer below M to ``[labels]`` in nats.
+
+    Raises:
+      TypeError, ValueError: an image of another shape.
+
+    References:
+      Ba, Mnih, Kavukcuoglu (2015), *Multiple Object Recognition with Visual Attention*.
+
+    >>> import jax, jax.numpy as jnp
+    >>> shape = Shape(image_size=24, grid=4, glimpse_size=8)
+    >>> classifier(init(jax.random.key(0), shape), jnp.zeros((24, 24)), shape)(5).shape
+    (10,)
+    """
     levels, places = _levels(image, shape), locations(shape)
-    return lambda place: _classify(params, levels, places[place], shape)[label]
+    return lambda place: _classify(params, levels, places[place], shape)
 
 
 def _context(image: jax.Array, shape: Shape) -> jax.Array:

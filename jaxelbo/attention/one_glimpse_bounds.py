@@ -3,12 +3,14 @@
 Attention. With M places the evidence is a sum, so that every bound of `jaxelbo.hard_attention` can be seen beside it.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from jaxelbo import bounds, checks, estimators, families, hard_attention, objectives
 from jaxelbo.attention import one_glimpse
+from jaxelbo.attention.learning_rules import LearningRule, Paths
 from jaxelbo.types import Bound, Estimator, Key, Params
 
 
@@ -79,6 +81,61 @@ def sampled_bound(
         num_samples=num_samples,
         estimator=estimator,
     )
+
+
+def objective(
+    params: Params,
+    key: Key,
+    image: jax.Array,
+    label: jax.Array,
+    *,
+    shape: one_glimpse.Shape,
+    num_samples: int,
+    rule: LearningRule,
+    state: Any = (),
+) -> tuple[jax.Array, Any]:
+    """F of one image by S glimpses, with the gradient of a learning rule, as in the recurrent systems; to be raised.
+
+    Estimand: F = E[log p(y|l, I)] <= log p(y|I), or what the rule says. Here are the 0/1 reward and the baselines that
+    are learned or run along; where no state is needed `sampled_bound` takes any estimator of the toolkit.
+
+    Args:
+      params: of `init`.
+      key: one random key.
+      image: ``[H, W]``, between 0 and 1.
+      label: integer scalar.
+      shape: sizes of the system.
+      num_samples: S, static.
+      rule: of `learning_rules`; a learned baseline sees the hidden layer of the context network.
+      state: the rule's, where it has one.
+
+    Returns:
+      Scalar, in nats, and the rule's next state.
+
+    Raises:
+      TypeError, ValueError: naming the argument.
+
+    References:
+      Ba, Mnih, Kavukcuoglu (2015), *Multiple Object Recognition with Visual Attention*.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from jaxelbo.attention import learning_rules, one_glimpse
+    >>> shape = one_glimpse.Shape(image_size=24, grid=4, glimpse_size=8)
+    >>> arguments = one_glimpse.init(jax.random.key(0), shape), jax.random.key(1), jnp.ones((24, 24)), 3
+    >>> bool(objective(*arguments, shape=shape, num_samples=4, rule=learning_rules.reward())[0] < 0)
+    True
+    """
+    checks.check_key(key)
+    checks.check_callable(rule, "rule")
+    policy, features = one_glimpse.policy_and_features(params, image, shape)
+    checks.check_label(label, shape.num_classes)
+    num_samples = checks.check_count(num_samples, "num_samples")
+    places = jax.random.categorical(key, jax.lax.stop_gradient(policy), shape=(num_samples,))
+    log_classes = jax.vmap(one_glimpse.classifier(params, image, shape))(places)
+    rewards = (jnp.argmax(log_classes, axis=1) == label).astype(policy.dtype)
+    seen = jnp.broadcast_to(features, (num_samples, 1, features.size))
+    paths = Paths(log_classes[:, label], policy[places][:, None], rewards[:, None], seen)
+    return rule(paths, params["baseline"], state)
 
 
 def posterior_bound(

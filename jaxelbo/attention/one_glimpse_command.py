@@ -11,40 +11,69 @@ import numpy as np
 import optax
 
 from jaxelbo import bounds, estimators
-from jaxelbo.attention import command_options, one_glimpse, one_glimpse_bounds, seeds, tasks, training
-from jaxelbo.types import Key, Params
+from jaxelbo.attention import (
+    command_options,
+    one_glimpse,
+    one_glimpse_bounds,
+    path_training,
+    seeds,
+    tasks,
+    training,
+)
+from jaxelbo.types import Bound, Estimator, Key, Params
+
+Value = Callable[..., tuple[jax.Array, Any]]
+"""``(params, key, image, label, state=) -> (value, state)``, to be raised."""
 
 
-class Objective(NamedTuple):
-    """What is maximised, and by which gradient.
+def _estimated(of: Callable[..., jax.Array], bound: Bound, estimator: Estimator) -> Callable[..., tuple[Value, Any]]:
+    """A bound by draws of the policy, or of a learned q(l|y, I), with an estimator of the toolkit."""
 
-    Attributes:
-      of: of `one_glimpse`: by draws of the policy, or of a learned q(l|y, I).
-      bound: log-weights -> scalar.
-      estimator: of the gradient.
-    """
+    def make(options: argparse.Namespace, shape: one_glimpse.Shape) -> tuple[Value, Any]:
+        value = functools.partial(of, shape=shape, num_samples=options.samples, bound=bound, estimator=estimator)
+        return lambda *arguments, state: (value(*arguments), state), ()
 
-    of: Callable[..., jax.Array]
-    bound: Callable[[jax.Array], jax.Array]
-    estimator: Callable[..., jax.Array]
+    return make
 
 
+def _by_rule(name: str) -> Callable[..., tuple[Value, Any]]:
+    """F with a learning rule of the recurrent systems."""
+
+    def make(options: argparse.Namespace, shape: one_glimpse.Shape) -> tuple[Value, Any]:
+        rule, state = path_training.RULES[name](options.reward_weight)
+        value = functools.partial(one_glimpse_bounds.objective, shape=shape, num_samples=options.samples, rule=rule)
+        return value, state
+
+    return make
+
+
+_OF_POLICY = functools.partial(_estimated, one_glimpse_bounds.sampled_bound)
+_OF_POSTERIOR = functools.partial(_estimated, one_glimpse_bounds.posterior_bound)
 OBJECTIVES = {
-    "vimco": Objective(one_glimpse_bounds.sampled_bound, bounds.importance_weighted, estimators.leave_one_out),
-    "leave-one-out": Objective(one_glimpse_bounds.sampled_bound, bounds.mean, estimators.leave_one_out),
-    "score-function": Objective(one_glimpse_bounds.sampled_bound, bounds.mean, estimators.score_function),
-    "without-replacement": Objective(one_glimpse_bounds.sampled_bound, bounds.mean, estimators.without_replacement),
-    "exact-bound": Objective(one_glimpse_bounds.sampled_bound, bounds.mean, estimators.enumeration),
-    "posterior": Objective(one_glimpse_bounds.posterior_bound, bounds.mean, estimators.leave_one_out),
-    "posterior-vimco": Objective(
-        one_glimpse_bounds.posterior_bound, bounds.importance_weighted, estimators.leave_one_out
-    ),
+    "vimco": _OF_POLICY(bounds.importance_weighted, estimators.leave_one_out),
+    "leave-one-out": _OF_POLICY(bounds.mean, estimators.leave_one_out),
+    "score-function": _OF_POLICY(bounds.mean, estimators.score_function),
+    "without-replacement": _OF_POLICY(bounds.mean, estimators.without_replacement),
+    "exact-bound": _OF_POLICY(bounds.mean, estimators.enumeration),
+    "posterior": _OF_POSTERIOR(bounds.mean, estimators.leave_one_out),
+    "posterior-vimco": _OF_POSTERIOR(bounds.importance_weighted, estimators.leave_one_out),
+    "learned-baseline": _by_rule("learned-baseline"),
+    "moving-average": _by_rule("moving-average"),
+    "reward": _by_rule("reward"),
 }
+"""Name -> ``(options, shape) -> (value, first state)``: what is raised, and by which gradient."""
 
 
 class Figures(NamedTuple):
-    """A row of the report: errors at the likeliest place and of the summed probabilities; the rest in nats an image."""
+    """A row of the report, of one seed; bounds and entropy in nats an image.
 
+    Attributes:
+      one_path: error of a glimpse that is drawn from the policy, exactly.
+      likeliest_place: error of the glimpse at the likeliest place.
+      all_places: error of the probabilities averaged over all places by the policy.
+    """
+
+    one_path: jax.Array
     likeliest_place: jax.Array
     all_places: jax.Array
     log_evidence: jax.Array
@@ -58,13 +87,14 @@ def add_arguments(parser: argparse.ArgumentParser, count: Callable[[str], int]) 
     parser.add_argument("--data", required=True, help="folder of MNIST's files, or \"small\" for scikit-learn's digits")
     parser.add_argument("--task", choices=sorted(tasks.NAMED), default="cluttered", help="what is shown")
     parser.add_argument("--objective", choices=sorted(OBJECTIVES), default="vimco", help="bound and gradient")
+    parser.add_argument("--reward-weight", type=float, default=1.0, help="of the 0/1 reward")
     parser.add_argument("--samples", type=count, default=4, help="glimpses an image in training")
     parser.add_argument("--grid", type=count, default=9, help="places down and across")
     parser.add_argument("--glimpse-size", type=count, default=28, help="pixels a side")
     parser.add_argument("--scales", type=count, default=1, help="patches a glimpse")
     parser.add_argument("--context-pool", type=count, default=3, help="pixels a side that the context network averages")
     parser.add_argument("--hidden", type=count, default=512, help="units of each hidden layer")
-    command_options.add_training(parser, count, epochs=28, batch_size=128, learning_rate=1.5e-3, output="one-glimpse")
+    command_options.add_training(parser, count, epochs=50, batch_size=128, learning_rate=1.5e-3, output="one-glimpse")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -84,12 +114,13 @@ def run(options: argparse.Namespace) -> None:
     )
     batch_size = min(options.batch_size, task.num_images)
     num_steps = options.epochs * (task.num_images // batch_size)
+    loss_fn, rule_state = _loss(options, shape)
     score = seeds.sum_of_chunk(functools.partial(_score, shape))
     experiment = seeds.Experiment(
         init=functools.partial(one_glimpse.init, shape=shape),
         optimizer=optax.adam(optax.cosine_decay_schedule(options.learning_rate, num_steps)),
-        loss_fn=_loss(options, shape),
-        rule_state=(),
+        loss_fn=loss_fn,
+        rule_state=rule_state,
         epoch=task.epoch,
         batch_size=batch_size,
         score=score,
@@ -107,17 +138,17 @@ def run(options: argparse.Namespace) -> None:
     console.print(f"picture: {picture}", highlight=False)
 
 
-def _loss(options: argparse.Namespace, shape: one_glimpse.Shape) -> training.Loss:
-    objective = OBJECTIVES[options.objective]
-    value = functools.partial(
-        objective.of, shape=shape, num_samples=options.samples, bound=objective.bound, estimator=objective.estimator
-    )
+def _loss(options: argparse.Namespace, shape: one_glimpse.Shape) -> tuple[training.Loss, Any]:
+    """The loss of a minibatch, and the rule's first state."""
+    value, first = OBJECTIVES[options.objective](options, shape)
 
     def loss_fn(params: Params, key: jax.Array, state: Any, images: jax.Array, labels: jax.Array):
+        of_one = functools.partial(value, state=state)
         keys = jax.random.split(key, len(labels))
-        return -jnp.mean(jax.vmap(value, (None, 0, 0, 0))(params, keys, tasks.as_numbers(images), labels)), (state, {})
+        values, states = jax.vmap(of_one, (None, 0, 0, 0))(params, keys, tasks.as_numbers(images), labels)
+        return -jnp.mean(values), (jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), states), {})
 
-    return loss_fn
+    return loss_fn, first
 
 
 def _score(shape: one_glimpse.Shape, params: Params, key: Key, image: jax.Array, label: jax.Array) -> Figures:
@@ -125,11 +156,14 @@ def _score(shape: one_glimpse.Shape, params: Params, key: Key, image: jax.Array,
     image = tasks.as_numbers(image)
     log_policy = one_glimpse.log_policy(params, image, shape)
     log_classes = one_glimpse.log_classes(params, image, shape)
-    read = jnp.argmax(jax.nn.logsumexp(log_policy[:, None] + log_classes, axis=0))
-    likeliest = jnp.argmax(log_classes[jnp.argmax(log_policy)])
-    errors = jnp.stack([likeliest, read]) != label
-    exact = one_glimpse_bounds.exact(params, image, label, shape)
-    return Figures(*errors.astype(jnp.float32), **exact._asdict())
+    is_wrong = (jnp.argmax(log_classes, axis=1) != label).astype(jnp.float32)
+    averaged = jnp.argmax(jax.nn.logsumexp(log_policy[:, None] + log_classes, axis=0))
+    return Figures(
+        one_path=jnp.vdot(jnp.exp(log_policy), is_wrong),
+        likeliest_place=is_wrong[jnp.argmax(log_policy)],
+        all_places=(averaged != label).astype(jnp.float32),
+        **one_glimpse_bounds.exact(params, image, label, shape)._asdict(),
+    )
 
 
 def _shown(params: Params, images: jax.Array, shape: one_glimpse.Shape) -> tuple[np.ndarray, np.ndarray]:

@@ -22,20 +22,26 @@ class Scores(NamedTuple):
 
     Attributes:
       error: whether the label read from the greedy mask is wrong.
+      one_path: share of drawn masks from which it is read wrong.
+      averaged: whether it is wrong when read from probabilities averaged over drawn masks.
       all_words_error: whether it is wrong when the same encoder sees every word.
       bound: the mean of log p(y|z, x) over drawn masks, in nats.
       many_sample_bound: log of the mean of p(y|z, x), in nats.
       entropy: of the generator, in nats, estimated by the drawn masks.
       num_kept: words that the greedy mask keeps.
+      num_drawn: words that drawn masks keep, their mean.
       mask: the greedy mask, ``[T]``.
     """
 
     error: jax.Array
+    one_path: jax.Array
+    averaged: jax.Array
     all_words_error: jax.Array
     bound: jax.Array
     many_sample_bound: jax.Array
     entropy: jax.Array
     num_kept: jax.Array
+    num_drawn: jax.Array
     mask: jax.Array
 
 
@@ -246,21 +252,28 @@ def evaluate(
     (5,)
     """
     checks.check_key(key)
-    policy, is_word, log_likelihood = given(params, key, vectors, words, label, shape=shape, generator=generator)
+    policy, is_word, _ = given(params, key, vectors, words, label, shape=shape, generator=generator)
     family, known = generator.family(shape), features(params, vectors, words)
     keys = jax.random.split(key, checks.check_count(num_samples, "num_samples"))
     masks, log_probs = jax.vmap(family.sample_and_log_prob, (None, 0))(policy, keys)
-    log_likelihoods = jax.vmap(log_likelihood)(masks)
-    mask = generator.mode(policy)
-    read = jax.vmap(lambda mask: jnp.argmax(log_classes(params, known, mask)))(jnp.stack([mask, is_word]))
-    error, all_words_error = (read != label).astype(jnp.float32)
+    read = jax.vmap(lambda mask: log_classes(params, known, mask))
+    drawn, mask = read(masks), generator.mode(policy)
+    log_likelihoods = drawn[:, label]
+
+    def is_wrong(log_classes: jax.Array) -> jax.Array:
+        return (jnp.argmax(log_classes, axis=-1) != label).astype(jnp.float32)
+
+    error, all_words_error = is_wrong(read(jnp.stack([mask, is_word.astype(mask.dtype)])))
     return Scores(
         error=error,
+        one_path=jnp.mean(is_wrong(drawn)),
+        averaged=is_wrong(jax.nn.logsumexp(drawn, axis=0)),
         all_words_error=all_words_error,
         bound=bounds.mean(log_likelihoods),
         many_sample_bound=bounds.importance_weighted(log_likelihoods),
         entropy=-jnp.mean(log_probs),
         num_kept=jnp.sum(mask),
+        num_drawn=jnp.mean(jnp.sum(masks, axis=1)),
         mask=mask,
     )
 

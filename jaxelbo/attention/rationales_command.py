@@ -42,13 +42,17 @@ SCORED_MASKS = 16
 class Figures(NamedTuple):
     """A row of the report, of one seed; shares and errors between 0 and 1, bounds and entropy in nats a text.
 
-    ``marked`` is the share of kept words that humans marked, ``token_f1`` the harmonic mean of it and of the share of
-    marked words that were kept, over the words of whole texts.
+    ``error`` and ``kept`` are of greedy masks, ``one_path`` and ``drawn`` of drawn ones. ``marked`` is the share of
+    kept words that humans marked, ``token_f1`` the harmonic mean of it and of the share of marked words that were kept,
+    over the words of whole texts.
     """
 
     error: float
+    one_path: float
+    averaged: float
     all_words_error: float
     kept: float
+    drawn: float
     marked: float
     token_f1: float
     bound: float
@@ -177,6 +181,7 @@ def _score(
     return (
         Figures(
             kept=float(num_kept / arrays.lengths.sum()),
+            drawn=float(jnp.sum(scores.num_drawn) / arrays.lengths.sum()),
             marked=float(num_right / max(num_kept, 1)),
             token_f1=float(2 * num_right / max(num_kept + num_marked, 1)),
             **means,

@@ -53,11 +53,11 @@ def epoch_bar(
 
 
 def table(names: Sequence[str], rows: Sequence[Sequence[float]], title: str) -> Any:
-    """A row a seed and their medians, for rich to print.
+    """A column a seed and their median, for rich to print.
 
     Args:
-      names: of the columns.
-      rows: one a seed.
+      names: of the figures.
+      rows: the figures of each seed.
       title: above it.
 
     Returns:
@@ -67,16 +67,15 @@ def table(names: Sequence[str], rows: Sequence[Sequence[float]], title: str) -> 
       ImportError: the package rich is not installed.
 
     >>> table(["error"], [[0.1], [0.2]], "test").row_count
-    3
+    1
     """
     try:
         from rich.table import Table
     except ImportError:
         raise ImportError('tables are drawn with rich: pip install "jaxelbo[demo]".') from None
-    shown = Table("seed", *(name.replace("_", " ") for name in names), title=title)
-    for seed, row in enumerate(rows):
-        shown.add_row(str(seed), *(f"{number:.4f}" for number in row), end_section=seed == len(rows) - 1)
-    shown.add_row("median", *(f"{statistics.median(column):.4f}" for column in zip(*rows, strict=True)))
+    shown = Table("", *(f"seed {seed}" for seed in range(len(rows))), "median", title=title)
+    for name, figures in zip(names, zip(*rows, strict=True), strict=True):
+        shown.add_row(name.replace("_", " "), *(f"{x:.4f}" for x in (*figures, statistics.median(figures))))
     return shown
 
 
