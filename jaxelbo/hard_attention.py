@@ -253,8 +253,8 @@ def policy_bound(
         log_policy = family.log_prob(params, latent)
         if bound is bounds.mean:
             # The estimators leave the gradient of log q inside the weights out, as it is zero in the mean. Here log p
-            # is log q, and its gradient in params would be left alone without it. That in the latent stays: a relaxation
-            # needs log p - log q to cancel there too.
+            # is log q, and its gradient in params would be left alone without it. That in the latent stays, since in
+            # relaxations log p - log q must cancel there too.
             score = lambda latent: jnp.sum(family.score_log_probs(params, latent))  # noqa: E731
             log_policy -= score(latent) - custom_gradients.hold_closure(score, latent)
         return checks.check_scalar(log_likelihood(latent), "log_likelihood") + log_policy

@@ -56,8 +56,8 @@ from jaxelbo.attention import (
     learning_rules,
     one_glimpse,
     one_glimpse_bounds,
+    pictures,
     recurrent_attention,
-    reports,
     training,
 )
 
@@ -400,7 +400,7 @@ paths = jax.vmap(lambda image: recurrent_attention.mean_path(state.params, image
 with tempfile.TemporaryDirectory() as folder:
     picture = pathlib.Path(folder) / "paths.png"
     read = np.asarray(jnp.argmax(paths.log_classes, axis=-1))
-    reports.draw_paths(picture, np.asarray(shown), np.asarray(paths.locations), read, size=3, num_scales=1)
+    pictures.draw_paths(picture, np.asarray(shown), np.asarray(paths.locations), read, size=3, num_scales=1)
     shown = Image(picture.read_bytes(), width=760)
 assert means.averaged <= means.one_path < (0.5 if SHORT else 0.15)
 shown

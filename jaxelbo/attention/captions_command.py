@@ -58,17 +58,18 @@ def add_arguments(parser: argparse.ArgumentParser, count: Callable[[str], int]) 
         "line between; the paper has 0.5 throughout",
     )
     parser.add_argument("--entropy-weight", type=float, default=0.0, help="of the policy's entropy, hard or soft")
-    parser.add_argument("--features", type=count, default=128, help="entries of an annotation vector")
+    parser.add_argument("--channels", type=count, default=24, help="features of a part of a patch")
+    parser.add_argument("--features", type=count, default=192, help="entries of an annotation vector")
     parser.add_argument("--units", type=count, default=64, help="units of the decoder")
     parser.add_argument("--canvases", type=count, default=10_000, help="new canvases an epoch")
-    command_options.add_training(parser, count, epochs=36, batch_size=50, learning_rate=2e-3, output="captions")
+    command_options.add_training(parser, count, epochs=60, batch_size=50, learning_rate=2e-3, output="captions")
 
 
 def run(options: argparse.Namespace) -> None:
     """Trains every seed, or resumes it, and reports."""
     from rich.console import Console
 
-    from jaxelbo.attention import caption_pictures, reports
+    from jaxelbo.attention import pictures, reports
 
     task, attend = _task(options), ATTENTIONS[options.attention]
     batch_size = min(options.batch_size, options.canvases)
@@ -94,13 +95,14 @@ def run(options: argparse.Namespace) -> None:
     console = Console()
     console.print(reports.table(show_attend_tell.Scores._fields, rows, f"test, {options.attention} attention"))
     picture = options.output / f"cells-{options.attention}.png"
-    caption_pictures.draw_cells(picture, *_shown(params, task, attend), task.shape.patch_size)
+    pictures.draw_cells(picture, *_shown(params, task, attend), task.shape.patch_size)
     console.print(f"picture: {picture}", highlight=False)
 
 
 def _task(options: argparse.Namespace) -> Captioning:
     train, test = tasks.read_digits(options.data)
-    shape = SHAPES[train.images.shape[1]]._replace(num_features=options.features, num_units=options.units)
+    sizes = {"num_channels": options.channels, "num_features": options.features, "num_units": options.units}
+    shape = SHAPES[train.images.shape[1]]._replace(**sizes)
     return Captioning(train, _make(np.random.default_rng(tasks.TEST_SEED), test, shape, NUM_TEST), shape)
 
 

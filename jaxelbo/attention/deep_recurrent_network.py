@@ -228,9 +228,11 @@ def _run(
         )  # fmt: skip
 
     start = layers.lstm_start(shape.num_units), _first_upper(params, image, shape)
-    *drawn, hidden, features = jax.lax.scan(step, start, (noise, jnp.arange(len(noise))))[1]
+    steps = jax.lax.scan(step, start, (noise, jnp.arange(len(noise))))[1]
+    locations, log_probs, log_proposals, hidden, features = steps
     last_of_targets = hidden[shape.num_glimpses - 1 :: shape.num_glimpses]
-    return Path(*drawn, jax.nn.log_softmax(layers.dense(params["classes"], last_of_targets)), features)
+    log_classes = jax.nn.log_softmax(layers.dense(params["classes"], last_of_targets))
+    return Path(locations, log_probs, log_proposals, log_classes, features)
 
 
 def _first_upper(params: Params, image: jax.Array, shape: Shape) -> layers.LSTMState:

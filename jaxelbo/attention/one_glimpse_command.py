@@ -101,7 +101,7 @@ def run(options: argparse.Namespace) -> None:
     """Trains every seed, or resumes it, and reports."""
     from rich.console import Console
 
-    from jaxelbo.attention import reports
+    from jaxelbo.attention import pictures, reports
 
     task = tasks.NAMED[options.task](*tasks.read_digits(options.data))
     shape = one_glimpse.Shape(
@@ -134,7 +134,7 @@ def run(options: argparse.Namespace) -> None:
     console.print(reports.table(Figures._fields, rows, f"test, {options.task}"))
     picture = options.output / f"glimpses-{options.task}.png"
     images = tasks.as_numbers(jnp.asarray(task.test_images[:12]))
-    reports.draw_paths(picture, np.asarray(images), *_shown(params, images, shape), *shape[2:4])
+    pictures.draw_paths(picture, np.asarray(images), *_shown(params, images, shape), *shape[2:4])
     console.print(f"picture: {picture}", highlight=False)
 
 

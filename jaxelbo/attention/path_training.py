@@ -53,7 +53,7 @@ def run(options: argparse.Namespace, task: tasks.Task, system: System) -> None:
     """Trains every seed, or resumes it, and reports."""
     from rich.console import Console
 
-    from jaxelbo.attention import reports
+    from jaxelbo.attention import pictures, reports
 
     batch_size = min(options.batch_size, task.num_images)
     num_steps = options.epochs * (task.num_images // batch_size)
@@ -76,7 +76,7 @@ def run(options: argparse.Namespace, task: tasks.Task, system: System) -> None:
     console = Console()
     console.print(reports.table(Scores._fields, rows, f"test, {options.task}"))
     picture = options.output / f"glimpses-{options.task}.png"
-    reports.draw_paths(picture, *_shown(params, task, system), system.shape.glimpse_size, system.shape.num_scales)
+    pictures.draw_paths(picture, *_shown(params, task, system), system.shape.glimpse_size, system.shape.num_scales)
     console.print(f"picture: {picture}", highlight=False)
 
 

@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> None:
     """Trains every seed, or resumes it, and reports on the texts for selection and for the test."""
     from rich.console import Console
 
-    from jaxelbo.attention import reports
+    from jaxelbo.attention import pictures, reports
 
     console = Console()
     parts = _read(options)
@@ -110,7 +110,7 @@ def run(options: argparse.Namespace) -> None:
         console.print(reports.table(Figures._fields, row, f"{words}, {options.texts}"))
     step = max(1, len(masks) // 24)  # texts often stand in the order of their labels
     picture = options.output / f"words-{options.texts}.png"
-    reports.draw_rationales(picture, scored[1][::step], masks[::step])
+    pictures.draw_rationales(picture, scored[1][::step], masks[::step])
     console.print(f"picture: {picture}", highlight=False)
 
 

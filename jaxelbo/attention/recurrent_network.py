@@ -224,5 +224,8 @@ def _run(
         after = jax.nn.relu(layers.dense(params["core"], jnp.concatenate([hidden, both])))
         return after, (location, log_prob, log_proposal, hidden)
 
-    last, (*drawn, features) = jax.lax.scan(step, jnp.zeros(shape.num_units, jnp.float32), noise)
-    return Path(*drawn, jax.nn.log_softmax(layers.dense(params["classes"], last)), features)
+    last, (locations, log_probs, log_proposals, features) = jax.lax.scan(
+        step, jnp.zeros(shape.num_units, jnp.float32), noise
+    )
+    log_classes = jax.nn.log_softmax(layers.dense(params["classes"], last))
+    return Path(locations, log_probs, log_proposals, log_classes, features)
