@@ -8,7 +8,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxelbo import bounds, checks, finite
+from jaxelbo import bounds, checks, custom_gradients, finite
 from jaxelbo.types import Bound, Estimate, Family, Key, Latent, LogJoint, Params, PyTree
 
 
@@ -53,11 +53,11 @@ def weights_and_scores(
     The bound's gradient is that through the weights. For ``bounds.mean`` the gradient of the score log-probabilities
     inside them is zero in the mean and left out.
     """
-    leave_out = scores_left_out(params, family) if bound is bounds.mean else lambda log_q, scores: log_q
+    inside = (scores_left_out if bound is bounds.mean else scores_kept)(params, family)
 
     def weigh(key: Key) -> tuple[jax.Array, jax.Array]:
         latent, log_q, scores = draw_and_scores(params, key, family)
-        return evaluate(log_joint, latent, log_q.dtype) - leave_out(log_q, scores), scores
+        return evaluate(log_joint, latent, log_q.dtype) - inside(log_q, scores), scores
 
     log_weights, scores = over_samples(weigh, key, num_samples)
     return apply_bound(bound, log_weights), log_weights, scores
@@ -78,6 +78,13 @@ def scores_left_out(params: Params, family: Family) -> Callable[[jax.Array, jax.
         return log_q - (total - jax.lax.stop_gradient(total))
 
     return leave_out
+
+
+def scores_kept(params: Params, family: Family) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """A function ``(log_q, scores) -> log_q``, whose gradient joins that of the scores where they are all of log q."""
+    if is_finite(params, family):
+        return lambda log_q, scores: custom_gradients.add_gradient(jax.lax.stop_gradient(log_q), jnp.sum(scores))
+    return lambda log_q, scores: log_q
 
 
 def terms_and_scores(

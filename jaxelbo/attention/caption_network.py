@@ -201,6 +201,7 @@ def read(params: Params, key: Key, image: jax.Array, *, shape: Shape, num_words:
       Xu, Ba, Kiros, Cho, Courville, Salakhudinov, Zemel, Bengio (2015), *Show, Attend and Tell*.
 
     >>> import jax, jax.numpy as jnp
+    >>> from jaxelbo.attention.cell_choices import likeliest_cell
     >>> shape = Shape(height=40, width=112)
     >>> arguments = init(jax.random.key(0), shape), jax.random.key(1), jnp.zeros((40, 112))
     >>> read(*arguments, shape=shape, num_words=5, attend=likeliest_cell).words.shape

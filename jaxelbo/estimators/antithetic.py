@@ -105,14 +105,14 @@ def _antithetic(
 
     def pair(key: Key) -> tuple[jax.Array, jax.Array]:
         uniform = jax.random.uniform(key, logits.shape, logits.dtype)
-        first, second = (uniform > threshold).astype(logits.dtype), (1 - uniform > threshold).astype(logits.dtype)
 
-        def weigh(flat: jax.Array) -> jax.Array:
+        def weigh(is_mirrored: jax.Array) -> tuple[jax.Array, jax.Array]:
+            flat = (jnp.where(is_mirrored, 1 - uniform, uniform) > threshold).astype(logits.dtype)
             log_q = jnp.sum(finite.log_probs_bernoulli(finite.Bernoulli(fixed), flat))
-            return monte_carlo.evaluate(log_joint, family.unflatten(flat), logits.dtype) - log_q
+            return monte_carlo.evaluate(log_joint, family.unflatten(flat), logits.dtype) - log_q, flat
 
-        values = jax.vmap(weigh)(jnp.stack([first, second]))
-        return jnp.mean(values), gradient(uniform, first, second, jax.lax.stop_gradient(values))
+        values, draws = jax.vmap(weigh)(jnp.array([False, True]))
+        return jnp.mean(values), gradient(uniform, *draws, jax.lax.stop_gradient(values))
 
     values, gradients = monte_carlo.over_samples(pair, key, num_samples)
     slope = jax.lax.stop_gradient(jnp.mean(gradients, axis=0))

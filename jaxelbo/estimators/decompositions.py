@@ -58,14 +58,15 @@ def _reward_to_go(
     del log_joint
     traits = validity.check("reward_to_go", params, key, family, bound, num_samples)
 
-    leave_out = monte_carlo.scores_left_out(params, family)
+    leave_out, is_finite = monte_carlo.scores_left_out(params, family), monte_carlo.is_finite(params, family)
 
     def weigh(key: Key) -> tuple[jax.Array, jax.Array, jax.Array]:
         latent, log_q, scores = monte_carlo.draw_and_scores(params, key, family)
         terms = _check_terms(step_log_joint(latent), traits.num_scores, "step_log_joint").astype(log_q.dtype)
-        rewards, density = jax.lax.stop_gradient((terms - scores, log_q - jnp.sum(scores)))
-        # What is reparameterised may depend on any step before it, so every step answers for all of its density.
-        to_go = jax.lax.cumsum(rewards, reverse=True) - density
+        to_go = jax.lax.cumsum(jax.lax.stop_gradient(terms - scores), reverse=True)
+        if not is_finite:
+            # What is reparameterised may depend on any step before it, so every step answers for all of its density.
+            to_go -= jax.lax.stop_gradient(log_q - jnp.sum(scores))
         return jnp.sum(terms) - leave_out(log_q, scores), scores, to_go
 
     log_weights, scores, to_go = monte_carlo.over_samples(weigh, key, num_samples)
