@@ -62,7 +62,7 @@ from jaxelbo.attention import (
 )
 
 SHORT = os.environ.get("JAXELBO_SHORT") == "1"  # fewer epochs and gradients, for the tests
-NUM_EPOCHS, NUM_PATH_EPOCHS, NUM_GRADIENTS = (15, 5, 200) if SHORT else (60, 120, 400)
+NUM_EPOCHS, NUM_PATH_EPOCHS, NUM_GRADIENTS = (15, 40, 200) if SHORT else (60, 120, 400)
 BLUE, RED, GREY, GOLD, GREEN = "#1f6f8b", "#c8553d", "#8a949b", "#d9a441", "#5b8c5a"
 plt.rcParams.update({"figure.dpi": 110, "axes.spines.top": False, "axes.spines.right": False, "font.size": 10})
 plt.rcParams.update({"legend.frameon": False, "axes.titlesize": 10.5, "axes.titlelocation": "left"})
