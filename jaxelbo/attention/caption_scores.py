@@ -87,7 +87,7 @@ def evaluate(
     check_caption(caption, shape.num_words)
     if jnp.ndim(corners) != 2 or corners.shape[1] != 2 or len(corners) > len(caption):
         raise ValueError(f"corners must have shape [D, 2], one for each of the first words, got {jnp.shape(corners)}.")
-    key_tell, key_read = jax.random.split(key)
+    key_tell, key_read, key_paths, key_by_attend = jax.random.split(key, 4)
     keys = jax.random.split(key_tell, checks.check_count(num_samples, "num_samples"))
     end_token = shape.num_words - 1
     told = jax.vmap(lambda key: tell(params, key, image, caption, shape=shape, attend=drawn_cell))(keys)
@@ -97,7 +97,7 @@ def evaluate(
         return read(params, key, image, shape=shape, num_words=len(caption), attend=attend)
 
     reading = read_by(key_read, attend)
-    along_paths = jax.vmap(lambda key: read_by(key, drawn_cell))(jax.random.split(key_read, num_samples))
+    along_paths = jax.vmap(lambda key: read_by(key, drawn_cell))(jax.random.split(key_paths, num_samples))
     averaged = jnp.argmax(jax.nn.logsumexp(along_paths.log_words, axis=0), axis=1)
     counts, is_digit = tellings.counts(caption, end_token), (caption != end_token)[: len(corners)]
 
@@ -106,7 +106,7 @@ def evaluate(
 
     offsets = centres(shape)[jnp.argmax(reading.weights, axis=1)][: len(corners)] - corners
     is_on = is_digit & jnp.all((offsets >= 0) & (offsets < digit_size), axis=1)
-    by_attend = tell(params, key_read, image, caption, shape=shape, attend=attend)
+    by_attend = tell(params, key_by_attend, image, caption, shape=shape, attend=attend)
     return Scores(
         sequence_error=is_wrong(reading.words),
         one_path=jnp.mean(jax.vmap(is_wrong)(along_paths.words)),

@@ -158,33 +158,31 @@ def _loss_of_draws(
 
 
 def _soft_loss(options: argparse.Namespace, shape: show_attend_tell.Shape, num_steps: int) -> tuple[training.Loss, Any]:
+    del num_steps
     soft = functools.partial(show_attend_tell.soft_objective, shape=shape, entropy_weight=options.entropy_weight)
-
-    def loss_fn(params: Params, key: jax.Array, state: Any, images: jax.Array, captions: jax.Array, corners: jax.Array):
-        del corners  # for the scores alone
-        values = jax.vmap(functools.partial(soft, params))(tasks.as_numbers(images), captions)
-        return -jnp.mean(values), (state, {})
-
-    return loss_fn, ()
+    return _loss_of_mixtures(lambda params, key, image, caption: soft(params, image, caption)), ()
 
 
 def _relaxed_loss(
     options: argparse.Namespace, shape: show_attend_tell.Shape, num_steps: int
 ) -> tuple[training.Loss, Any]:
-    relaxed = functools.partial(
-        show_attend_tell.relaxed_objective,
-        shape=shape,
-        num_samples=options.samples,
-        temperature=options.temperature,
-    )
+    del num_steps
+    relaxed = functools.partial(show_attend_tell.relaxed_objective, shape=shape)
+    return _loss_of_mixtures(
+        functools.partial(relaxed, num_samples=options.samples, temperature=options.temperature)
+    ), ()
+
+
+def _loss_of_mixtures(objective: Callable[..., jax.Array]) -> training.Loss:
+    """The loss by ``objective(params, key, image, caption)``, which is differentiated through its mixed cells."""
 
     def loss_fn(params: Params, key: jax.Array, state: Any, images: jax.Array, captions: jax.Array, corners: jax.Array):
         del corners  # for the scores alone
         keys = jax.random.split(key, len(images))
-        values = jax.vmap(functools.partial(relaxed, params))(keys, tasks.as_numbers(images), captions)
+        values = jax.vmap(functools.partial(objective, params))(keys, tasks.as_numbers(images), captions)
         return -jnp.mean(values), (state, {})
 
-    return loss_fn, ()
+    return loss_fn
 
 
 LOSSES = {"hard": _hard_loss, "posterior": _posterior_loss, "relaxed": _relaxed_loss, "soft": _soft_loss}

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxelbo import checks
-from jaxelbo.attention import glimpses, layers
+from jaxelbo.attention import glimpses, layers, location_policies
 from jaxelbo.types import Key, Params
 
 
@@ -214,17 +214,14 @@ def _run(
     def step(state: tuple, inputs: tuple) -> tuple[tuple, tuple]:
         (lower, upper), (noise, number) = state, inputs
         towards = layers.dense(params["policy"], upper.hidden)
-        mean = jnp.tanh(towards)
-        proposed = mean if correct is None else jnp.tanh(towards + correct(upper.hidden, number))
-        location = jax.lax.stop_gradient(proposed + noise)
-        log_prob = jnp.sum(jax.scipy.stats.norm.logpdf(location, mean, shape.policy_scale))
-        log_proposal = jnp.sum(jax.scipy.stats.norm.logpdf(location, proposed, shape.policy_scale))
+        correction = None if correct is None else correct(upper.hidden, number)
+        location, *log_densities = location_policies.draw(towards, correction, noise, shape.policy_scale)
         patches = glimpses.hard_glimpse(levels, location, size=shape.glimpse_size).ravel()
         what = jax.nn.relu(layers.dense(params["glimpse"]["what"], patches))
         where = jax.nn.relu(layers.dense(params["glimpse"]["where"], location))
         after = layers.lstm(params["lower"], lower, what * where)
         return (after, layers.lstm(params["upper"], upper, after.hidden)), (
-            location, log_prob, log_proposal, after.hidden, upper.hidden,
+            location, *log_densities, after.hidden, upper.hidden,
         )  # fmt: skip
 
     start = layers.lstm_start(shape.num_units), _first_upper(params, image, shape)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxelbo import checks
-from jaxelbo.attention import glimpses, layers
+from jaxelbo.attention import glimpses, layers, location_policies
 from jaxelbo.types import Key, Params
 
 
@@ -213,16 +213,13 @@ def _run(
 
     def step(hidden: jax.Array, noise: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
         towards = layers.dense(params["policy"][1], jax.nn.relu(layers.dense(params["policy"][0], hidden)))
-        mean = jnp.tanh(towards)
-        proposed = mean if correct is None else jnp.tanh(towards + correct(hidden))
-        location = jax.lax.stop_gradient(proposed + noise)
-        log_prob = jnp.sum(jax.scipy.stats.norm.logpdf(location, mean, shape.policy_scale))
-        log_proposal = jnp.sum(jax.scipy.stats.norm.logpdf(location, proposed, shape.policy_scale))
+        correction = None if correct is None else correct(hidden)
+        location, *log_densities = location_policies.draw(towards, correction, noise, shape.policy_scale)
         what = glimpses.hard_glimpse(levels, location, size=shape.glimpse_size).ravel()
         what, where = layers.dense(params["glimpse"]["what"], what), layers.dense(params["glimpse"]["where"], location)
         both = jax.nn.relu(layers.dense(params["glimpse"]["both"], jax.nn.relu(jnp.concatenate([what, where]))))
         after = jax.nn.relu(layers.dense(params["core"], jnp.concatenate([hidden, both])))
-        return after, (location, log_prob, log_proposal, hidden)
+        return after, (location, *log_densities, hidden)
 
     last, (locations, log_probs, log_proposals, features) = jax.lax.scan(
         step, jnp.zeros(shape.num_units, jnp.float32), noise
