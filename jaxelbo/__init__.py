@@ -17,6 +17,8 @@ from jaxelbo import (
     finite,
     gaussians,
     hard_attention,
+    pareto,
+    statuses,
     surrogates,
     types,
     validity,
@@ -25,8 +27,9 @@ from jaxelbo.diagnostics import check_log_joint
 from jaxelbo.divergences import kl_divergence, kl_monte_carlo
 from jaxelbo.fitting import fit, run_algorithm
 from jaxelbo.gradient_noise import gradient_report
+from jaxelbo.inference import Inference, infer
 from jaxelbo.objectives import elbo, log_weights, lower_bound, upper_bound
-from jaxelbo.posteriors import draws, summary
+from jaxelbo.posteriors import draws, predict, resampled_draws, summary
 from jaxelbo.priors import elbo_with_prior
 from jaxelbo.reporting import print_gradient_report, progress_bar
 from jaxelbo.types import Algorithm, Bound, Estimate, Estimator, Family, FitResult, LogJoint, Progress, Summary
@@ -41,6 +44,7 @@ __all__ = [
     "Estimator",
     "Family",
     "FitResult",
+    "Inference",
     "LogJoint",
     "Progress",
     "Summary",
@@ -61,14 +65,19 @@ __all__ = [
     "gaussians",
     "gradient_report",
     "hard_attention",
+    "infer",
     "kl_divergence",
     "kl_monte_carlo",
     "log_weights",
     "lower_bound",
+    "pareto",
+    "predict",
     "print_gradient_report",
     "progress_bar",
+    "resampled_draws",
     "run_algorithm",
     "sleep_phase",
+    "statuses",
     "summary",
     "surrogates",
     "types",

@@ -1,0 +1,208 @@
+"""The bound on a growing pool of draws, each weighted by how likely q would make it: all values seen go on counting."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxelbo import gaussian_moves, quasi_random
+from jaxelbo.gaussian_moves import Place
+from jaxelbo.types import Key
+
+LogDensity = Callable[[jax.Array], jax.Array]
+INFLATION = 1.2
+"""Draws come from q with its scales times this, so that a q which has to widen finds its draws in the pool."""
+
+MAX_LOOKS, SMALLEST, LARGEST = 24, 0.25, 4.0
+NUM_CONJUGATE = 10
+
+
+class Pool(NamedTuple):
+    """Points seen so far, and q after each batch, all in coordinates where the first q is N(0, I).
+
+    Attributes:
+      points: ``[B, N, D]``; batches to come hold zeros.
+      values: log densities at the points, ``[B, N]``, -inf where it was not finite.
+      places: the Gaussians that the batches were drawn from, leaves ``[B, ...]``, with their inverse factors.
+      inverses: ``[B, D, D]`` or ``[B, D]``.
+      place: q now.
+      inverse: of its factor.
+      num_batches: drawn so far.
+      gain: what a natural-gradient step would gain, in nats, at q before the last batch was put to use.
+      effective_size: of the weights of the pool under q now.
+    """
+
+    points: jax.Array
+    values: jax.Array
+    places: Place
+    inverses: jax.Array
+    place: Place
+    inverse: jax.Array
+    num_batches: jax.Array
+    gain: jax.Array
+    effective_size: jax.Array
+
+
+class _Look(NamedTuple):
+    """A candidate q seen through the pool."""
+
+    place: Place
+    inverse: jax.Array
+    direction: gaussian_moves.Direction
+    effective_size: jax.Array
+
+
+def start(factor_like: jax.Array, batch_size: int, max_batches: int) -> Pool:
+    """An empty pool for a factor ``[D, D]`` or ``[D]``."""
+    size, dtype = len(factor_like), factor_like.dtype
+    identity = jnp.ones(size, dtype) if factor_like.ndim == 1 else jnp.eye(size, dtype=dtype)
+    place = Place(jnp.zeros(size, dtype), identity, jnp.zeros((), dtype))
+    of_all = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (max_batches, *leaf.shape)), (place, identity))
+    return Pool(
+        jnp.zeros((max_batches, batch_size, size), dtype),
+        jnp.full((max_batches, batch_size), -jnp.inf, dtype),
+        *of_all,
+        place,
+        identity,
+        jnp.zeros((), jnp.int32),
+        jnp.asarray(jnp.inf, dtype),
+        jnp.zeros((), dtype),
+    )
+
+
+def grow(log_density: LogDensity, base: Place, pool: Pool, key: Key, root: jax.Array | None) -> Pool:
+    """Draws one more batch from q and moves q to the best Gaussian that the whole pool shows.
+
+    Costs N values and no gradient. The Hessian and gradient of the log density under q are moments of its values
+    (Stein's identity twice), taken of what is left after the quadratic that q stands for: at the optimum they vanish.
+
+    Args:
+      log_density: ``[D]`` -> scalar, in z.
+      base: the first q, which carries the pool's coordinates to z.
+      pool: of `start`.
+      key: one random key.
+      root: as in `gaussian_moves.direction`, in z.
+    """
+    batch_size, size = pool.points.shape[1:]
+    inflation = jnp.asarray(INFLATION, pool.points.dtype)
+    noise = quasi_random.balanced_normals(key, batch_size, size, pool.points.dtype)
+    points = pool.place.loc[None] + inflation * gaussian_moves.scaled(pool.place.factor, noise)
+    values = jax.vmap(log_density)(base.loc[None] + gaussian_moves.scaled(base.factor, points))
+    values = jnp.where(jnp.isfinite(values), values, -jnp.inf)
+    drawn_from = pool.place._replace(log_det=pool.place.log_det + size * math.log(INFLATION))
+
+    def put(all_batches: jax.Array, batch: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_update_index_in_dim(all_batches, batch, pool.num_batches, 0)
+
+    pool = pool._replace(
+        points=put(pool.points, points),
+        values=put(pool.values, values),
+        places=jax.tree.map(put, pool.places, drawn_from),
+        inverses=put(pool.inverses, pool.inverse / inflation),
+        num_batches=pool.num_batches + 1,
+    )
+    return _settle(pool, gaussian_moves.root_in(base, root))
+
+
+def _settle(pool: Pool, root: jax.Array | None) -> Pool:
+    """Moves q to a fixed point of the pool, or as far as its weights can be trusted."""
+    max_batches, batch_size, size = pool.points.shape
+    num_features = 1 + size + size * (size + 1) // 2
+    points, values = pool.points.reshape(-1, size), pool.values.ravel()
+    is_drawn = jnp.repeat(jnp.arange(max_batches) < pool.num_batches, batch_size)
+    is_sound = is_drawn & (values > -jnp.inf)
+    values = jnp.where(is_sound, values, 0)
+    of_each = jax.vmap(lambda place, inverse: _log_density(place, inverse, points)[0])(pool.places, pool.inverses)
+    is_past = (jnp.arange(max_batches) < pool.num_batches)[:, None]
+    mixture = jax.nn.logsumexp(jnp.where(is_past, of_each, -jnp.inf), axis=0)
+
+    def look(place: Place, inverse: jax.Array) -> _Look:
+        log_density, noise = _log_density(place, inverse, points)
+        weights = jax.nn.softmax(jnp.where(is_sound, log_density - mixture, -jnp.inf))
+        gradient, hessian = _quadratic(values, weights, noise)
+        if place.factor.ndim == 1:
+            hessian = jnp.diag(hessian)
+        root_here = None if root is None else product_of(root, inverse)
+        direction = gaussian_moves.direction(gradient, hessian, root_here, smallest=SMALLEST, largest=LARGEST)
+        return _Look(place, inverse, direction, 1 / jnp.sum(weights**2))
+
+    def body(carry: tuple[_Look, jax.Array, jax.Array]) -> tuple[_Look, jax.Array, jax.Array]:
+        now, length, count = carry
+        there = look(*_moved(now.place, now.inverse, now.direction, length))
+        is_seen = there.effective_size > jnp.minimum(3 * num_features, now.effective_size)
+        is_better = is_seen & (there.direction.gain < now.direction.gain)
+        kept = jax.tree.map(lambda new, old: jnp.where(is_better, new, old), there, now)
+        return kept, jnp.where(is_better, jnp.minimum(1, 1.5 * length), 0.5 * length), count + 1
+
+    def goes_on(carry: tuple[_Look, jax.Array, jax.Array]) -> jax.Array:
+        now, length, count = carry
+        return (now.direction.gain > 1e-4) & (length > 0.02) & (count < MAX_LOOKS)
+
+    first = look(pool.place, pool.inverse)
+    last = jax.lax.while_loop(goes_on, body, (first, jnp.ones((), points.dtype), jnp.zeros((), jnp.int32)))[0]
+    return pool._replace(
+        place=last.place, inverse=last.inverse, gain=first.direction.gain, effective_size=last.effective_size
+    )
+
+
+def _quadratic(values: jax.Array, weights: jax.Array, noise: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Gradient ``[D]`` and Hessian ``[D, D]`` at 0 of the quadratic nearest to values ``[M]`` in weighted squares.
+
+    Under N(0, I) these are the mean gradient and Hessian of what the values are of. Conjugate gradients on the normal
+    equations of Hermite polynomials, which are orthonormal but for the unevenness of weights and draws, so a few
+    iterations do; they start from the quadratic of q itself.
+    """
+    center = jnp.sum(weights * values)
+
+    def evaluate(coefficients: tuple[jax.Array, ...]) -> jax.Array:
+        constant, slope, curvature = coefficients
+        squares = jnp.sum(gaussian_moves.product(noise, curvature) * noise, axis=1) - jnp.trace(curvature)
+        return constant + gaussian_moves.product(noise, slope) + math.sqrt(0.5) * squares
+
+    def project(values: jax.Array) -> tuple[jax.Array, ...]:
+        weighted = weights * values
+        slopes = weighted[:, None] * noise
+        moments = gaussian_moves.product(slopes.T, noise)
+        constant = jnp.sum(weighted)
+        curvature = moments - constant * jnp.eye(noise.shape[1], dtype=noise.dtype)
+        return constant, jnp.sum(slopes, axis=0), math.sqrt(0.5) * 0.5 * (curvature + curvature.T)
+
+    start = (
+        jnp.zeros_like(center),
+        jnp.zeros_like(noise[0]),
+        -math.sqrt(0.5) * jnp.eye(noise.shape[1], dtype=noise.dtype),
+    )
+    solution, _ = jax.scipy.sparse.linalg.cg(
+        lambda coefficients: project(evaluate(coefficients)),
+        project(values - center),
+        start,
+        tol=1e-3,
+        maxiter=NUM_CONJUGATE,
+    )
+    return solution[1], math.sqrt(2) * solution[2]
+
+
+def product_of(root: jax.Array, inverse: jax.Array) -> jax.Array:
+    """A root of a covariance, taken to the standard coordinates of independent entries."""
+    return root * inverse[:, None]
+
+
+def _moved(
+    place: Place, inverse: jax.Array, direction: gaussian_moves.Direction, length: jax.Array
+) -> tuple[Place, jax.Array]:
+    """`gaussian_moves.moved`, and the inverse of its factor without a solve."""
+    scales = direction.precisions ** (0.5 * length)
+    if direction.axes is None:
+        inverse = inverse * scales
+    else:
+        change = gaussian_moves.product(direction.axes * scales[None], direction.axes.T)
+        inverse = gaussian_moves.product(change, inverse)
+    return gaussian_moves.moved(place, direction, length), inverse
+
+
+def _log_density(place: Place, inverse: jax.Array, points: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Log densities of points ``[M, D]`` up to a constant, and the points in standard coordinates."""
+    noise = gaussian_moves.scaled(inverse, points - place.loc[None])
+    return -0.5 * jnp.sum(noise**2, axis=1) - place.log_det, noise

@@ -1,0 +1,177 @@
+"""The best Gaussian for a log density on a flat vector: a climb, fixed draws with gradients, pooled draws with values.
+
+Floor 4.5, below `inference`. Each part is an algorithm of its own; here they follow one another, each with a bound on
+what it may spend.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxelbo import gaussian_moves, quasi_random
+from jaxelbo.algorithms import fixed_draw_ascent, newton_climb, pooled_regression
+from jaxelbo.gaussian_moves import Place
+from jaxelbo.types import Key
+
+LogDensity = Callable[[jax.Array], jax.Array]
+
+MAX_CLIMB = 40
+MAX_FIXED = 16
+MAX_FIXED_MEAN_FIELD = 16
+MAX_POOLED = 13
+MIN_POOLED = 3
+BATCH_SIZE = 512
+MAX_SIZE_POOLED = 24
+"""Beyond so many entries the quadratic has too many coefficients for values alone."""
+
+ENOUGH = 0.05
+"""Nats that a natural-gradient step would still gain when draws with gradients give way to pooled ones."""
+
+SETTLED = 5e-4
+"""And when a fit has converged."""
+
+
+class Course(NamedTuple):
+    """What happened on the way, scalars but for the direction.
+
+    Attributes:
+      num_gradients: of the log density; a Hessian-vector product counts as one.
+      num_evaluations: values without gradient.
+      is_finite_at_start: whether the log density was.
+      has_mode: whether the climb ended near a mode.
+      flat_direction: ``[D]``, zeros where the log density falls along every direction.
+      gain: what a natural-gradient step would gain at the end, in nats, as far as the draws tell.
+    """
+
+    num_gradients: jax.Array
+    num_evaluations: jax.Array
+    is_finite_at_start: jax.Array
+    has_mode: jax.Array
+    flat_direction: jax.Array
+    gain: jax.Array
+
+
+def fit(log_density: LogDensity, start: jax.Array, key: Key, *, is_dense: bool) -> tuple[Place, Course]:
+    """The best Gaussian with any covariance, or with independent entries, and the course of the fit.
+
+    Args:
+      log_density: ``[D]`` -> scalar, in nats.
+      start: ``[D]``.
+      key: one random key.
+      is_dense: static; whether the covariance is free.
+    """
+    key_fixed, key_mean_field, key_pooled = jax.random.split(key, 3)
+    size = start.size
+    climb, num_climbs, has_mode = _climb(log_density, newton_climb.start(log_density, start))
+    multiples = newton_climb.secant_scales(log_density, climb.point, climb.value, climb.factor)
+    is_flat = jnp.isinf(multiples)
+    flat_direction = jnp.where(jnp.any(is_flat), climb.factor[:, jnp.argmax(is_flat)], 0)
+    place = _place(climb.point, climb.factor * jnp.where(is_flat, newton_climb.SECANTS[-1], multiples)[None])
+
+    is_pooled = size <= MAX_SIZE_POOLED
+    num_draws = max(16, (2 if is_pooled or not is_dense else 4) * (size + 2) // 2 * 2)
+    noise = quasi_random.balanced_normals(key_fixed, num_draws, size, start.dtype)
+    tolerance = ENOUGH if is_pooled or not is_dense else SETTLED
+    fixed, root = _fix_draws(log_density, place, noise, None, tolerance, MAX_FIXED), None
+    num_gradients = num_climbs * (size + 1) + fixed.count * num_draws
+    num_evaluations = (
+        1 + num_climbs * newton_climb.NUM_CANDIDATES + 2 * len(newton_climb.SECANTS) * size + fixed.num_evaluations
+    )
+
+    if not is_dense:
+        root, place = fixed.place.factor, _independent(fixed.place)
+        num_draws = max(64, 2 * (size + 2))
+        noise = quasi_random.balanced_normals(key_mean_field, num_draws, size, start.dtype)
+        fixed = _fix_draws(log_density, place, noise, root, SETTLED, MAX_FIXED_MEAN_FIELD)
+        num_gradients += fixed.count * num_draws
+        num_evaluations += fixed.num_evaluations
+
+    place, gain = fixed.place, fixed.gain
+
+    if is_pooled:
+        batch_size = max(BATCH_SIZE, 4 * (1 + size + size * (size + 1) // 2) // 2 * 2)
+        max_batches = max(MIN_POOLED, MAX_POOLED * BATCH_SIZE // batch_size)
+        pool = _pool(log_density, place, key_pooled, root, batch_size, max_batches)
+        place, gain = _composed(place, pool.place), pool.gain
+        num_evaluations += pool.num_batches * batch_size
+    is_finite = jnp.isfinite(newton_climb.start(log_density, start).value)
+    return place, Course(num_gradients, num_evaluations, is_finite, has_mode, flat_direction, gain)
+
+
+def _climb(log_density: LogDensity, first: newton_climb.Climb) -> tuple[newton_climb.Climb, jax.Array, jax.Array]:
+    """Climbs until the mode is within reach of draws, or no step leads up."""
+    size = first.point.size
+
+    def is_near(at: newton_climb.Climb) -> jax.Array:
+        return (at.decrement < 0.1 * size) & (at.least_curvature > -0.2)
+
+    def goes_on(carry: tuple[newton_climb.Climb, jax.Array]) -> jax.Array:
+        at, count = carry
+        return (count < MAX_CLIMB) & at.is_improved & ~is_near(at) & jnp.isfinite(at.value)
+
+    def body(carry: tuple[newton_climb.Climb, jax.Array]) -> tuple[newton_climb.Climb, jax.Array]:
+        at, count = carry
+        return newton_climb.climb(log_density, at), count + 1
+
+    at, count = jax.lax.while_loop(goes_on, body, (first, jnp.zeros((), jnp.int32)))
+    return at, count, is_near(at) | ~at.is_improved
+
+
+class _Fixed(NamedTuple):
+    """A fit on fixed draws under way."""
+
+    place: Place
+    count: jax.Array
+    num_evaluations: jax.Array
+    gain: jax.Array
+    may_rise: jax.Array
+
+
+def _fix_draws(
+    log_density: LogDensity, place: Place, noise: jax.Array, root: jax.Array | None, tolerance: float, max_steps: int
+) -> _Fixed:
+    def goes_on(at: _Fixed) -> jax.Array:
+        return (at.count < max_steps) & (at.gain > tolerance) & at.may_rise
+
+    def body(at: _Fixed) -> _Fixed:
+        place, info = fixed_draw_ascent.improve(log_density, at.place, noise, root)
+        gain = jnp.where(info.is_finite, info.gain, jnp.inf)
+        may_rise = info.is_improved | ~info.is_finite
+        return _Fixed(place, at.count + 1, at.num_evaluations + info.num_evaluations, gain, may_rise)
+
+    zero = jnp.zeros((), jnp.int32)
+    return jax.lax.while_loop(
+        goes_on, body, _Fixed(place, zero, zero, jnp.asarray(jnp.inf, noise.dtype), jnp.asarray(True))
+    )
+
+
+def _pool(
+    log_density: LogDensity, base: Place, key: Key, root: jax.Array | None, batch_size: int, max_batches: int
+) -> pooled_regression.Pool:
+    def goes_on(pool: pooled_regression.Pool) -> jax.Array:
+        is_settled = (pool.gain < SETTLED) & (pool.num_batches >= MIN_POOLED)
+        return (pool.num_batches < max_batches) & ~is_settled
+
+    def body(pool: pooled_regression.Pool) -> pooled_regression.Pool:
+        return pooled_regression.grow(log_density, base, pool, jax.random.fold_in(key, pool.num_batches), root)
+
+    return jax.lax.while_loop(goes_on, body, pooled_regression.start(base.factor, batch_size, max_batches))
+
+
+def _place(loc: jax.Array, factor: jax.Array) -> Place:
+    return Place(loc, factor, jnp.linalg.slogdet(factor)[1])
+
+
+def _independent(place: Place) -> Place:
+    """The best independent entries for a Gaussian: standard deviations from the diagonal of its precision."""
+    inverse = jnp.linalg.inv(place.factor)
+    scales = 1 / jnp.sqrt(jnp.sum(inverse**2, axis=0))
+    return Place(place.loc, scales, jnp.sum(jnp.log(scales)))
+
+
+def _composed(base: Place, place: Place) -> Place:
+    """A place said in the standard coordinates of ``base``, in z."""
+    factor = base.factor * place.factor if base.factor.ndim == 1 else gaussian_moves.product(base.factor, place.factor)
+    return Place(base.loc + gaussian_moves.scaled(base.factor, place.loc), factor, base.log_det + place.log_det)

@@ -1,0 +1,126 @@
+"""A Gaussian as a place and a factor, z = place + factor @ noise, and the natural-gradient moves of one.
+
+Floor 1. A factor is ``[D, D]``, any square root of the covariance, or ``[D]``, standard deviations of independent
+entries. Everything is said in the Gaussian's own standard coordinates, where it is N(0, I), so numbers do not depend
+on the units of the latent, and curvatures near 1 are computed without loss however ill-conditioned the covariance is.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxelbo import gaussians
+
+
+class Place(NamedTuple):
+    """N(loc, factor factor'): ``loc [D]``, ``factor [D, D]`` or ``[D]``, and the log of the factor's determinant."""
+
+    loc: jax.Array
+    factor: jax.Array
+    log_det: jax.Array
+
+
+class Direction(NamedTuple):
+    """A natural-gradient direction in the standard coordinates of a `Place`.
+
+    Attributes:
+      step: of the mean, ``[D]``.
+      precisions: what the precision would become along each axis, ``[D]``, held within bounds; now it is 1.
+      axes: ``[D, D]``, its columns; ``None`` for independent entries.
+      gain: what a full step would gain if the log density were the quadratic that it looks like, in nats.
+    """
+
+    step: jax.Array
+    precisions: jax.Array
+    axes: jax.Array | None
+    gain: jax.Array
+
+
+def product(left: jax.Array, right: jax.Array) -> jax.Array:
+    """A matrix product at the highest precision; the default of GPUs and TPUs would spoil curvatures."""
+    return jnp.matmul(left, right, precision=jax.lax.Precision.HIGHEST)
+
+
+def second_moments(factor: jax.Array, left: jax.Array, right: jax.Array) -> jax.Array:
+    """The sum over rows of left right', made symmetric, ``[D, D]``; its diagonal alone for independent entries."""
+    if factor.ndim == 1:
+        return jnp.sum(left * right, axis=0)
+    moments = product(left.T, right)
+    return 0.5 * (moments + moments.T)
+
+
+def scaled(factor: jax.Array, noise: jax.Array) -> jax.Array:
+    """The product of a factor and noise, for noise ``[..., D]``."""
+    return product(noise, factor.T) if factor.ndim == 2 else noise * jnp.broadcast_to(factor, noise.shape)
+
+
+def pulled_back(factor: jax.Array, gradients: jax.Array) -> jax.Array:
+    """Gradients ``[..., D]`` in z, taken to standard coordinates."""
+    return product(gradients, factor) if factor.ndim == 2 else gradients * jnp.broadcast_to(factor, gradients.shape)
+
+
+def direction(
+    gradient: jax.Array, hessian: jax.Array, root: jax.Array | None, *, smallest: float, largest: float
+) -> Direction:
+    """The natural-gradient step of q = N(0, I), from E_q[gradient] ``[D]`` and E_q[Hessian].
+
+    The best Gaussian has gradient 0 and Hessian -I, or -1 on the diagonal where entries are independent.
+
+    Args:
+      gradient: of the log density, in standard coordinates.
+      hessian: of the log density, symmetric ``[D, D]``; for independent entries its diagonal ``[D]``.
+      root: for independent entries a square root ``[D, D]`` of the covariance that a Newton step of the mean uses: the
+        curvature of each entry alone overshoots where entries are correlated. ``None`` takes those, and is the only
+        choice for a dense Hessian, which has all.
+      smallest: precisions below are taken for this, negative ones too.
+      largest: and those above for this, but for the step of the mean, which would overshoot.
+    """
+    if hessian.ndim == 2:
+        values, axes = jnp.linalg.eigh(-hessian)
+    else:
+        values, axes = -hessian, None
+    steepness = jnp.maximum(values, smallest)
+    if root is not None:
+        step = product(root, product(root.T, gradient))
+    elif axes is not None:
+        step = product(axes, product(axes.T, gradient) / steepness)
+    else:
+        step = gradient / steepness
+    gain = 0.5 * jnp.vdot(gradient, step) + 0.25 * jnp.sum((values - 1) ** 2)
+    return Direction(step, jnp.clip(values, smallest, largest), axes, gain)
+
+
+def moved(place: Place, direction: Direction, length: jax.Array | float) -> Place:
+    """``place`` after a step of some length: 1 is the whole, precisions change by their powers."""
+    loc = place.loc + scaled(place.factor, length * direction.step)
+    scales = direction.precisions ** (-0.5 * length)
+    log_det = place.log_det + jnp.sum(jnp.log(scales))
+    if direction.axes is None:
+        return Place(loc, place.factor * scales, log_det)
+    change = product(direction.axes * scales[None], direction.axes.T)  # symmetric, so that draws do not turn
+    return Place(loc, product(place.factor, change), log_det)
+
+
+def root_in(place: Place, root: jax.Array | None) -> jax.Array | None:
+    """A root of a covariance ``[D, D]`` in z, taken to the standard coordinates of a place of independent entries."""
+    return None if root is None else root / place.factor[:, None]
+
+
+def place_of(gaussian: gaussians.Gaussian) -> Place:
+    """The place of a Gaussian in the parameters of its family."""
+    scales, log_det = jnp.exp(gaussian.log_scale), jnp.sum(gaussian.log_scale)
+    if isinstance(gaussian, gaussians.Diagonal):
+        return Place(gaussian.loc, scales, log_det)
+    mixing = jnp.eye(scales.size, dtype=scales.dtype) + jnp.tril(gaussian.unit_tril, -1)
+    return Place(gaussian.loc, scales[:, None] * mixing, log_det)
+
+
+def gaussian_of(place: Place) -> gaussians.Gaussian:
+    """And back; a root of a covariance becomes triangular without squaring it."""
+    if place.factor.ndim == 1:
+        return gaussians.Diagonal(place.loc, jnp.log(place.factor))
+    upper = jnp.linalg.qr(place.factor.T)[1]
+    scale_tril = (upper * jnp.sign(jnp.diag(upper))[:, None]).T
+    scales = jnp.diag(scale_tril)
+    return gaussians.Dense(place.loc, jnp.log(scales), jnp.tril(scale_tril / scales[:, None], -1))

@@ -1,0 +1,168 @@
+"""`infer`: a log joint in, the best Gaussian posterior out, with a word on whether it can be trusted.
+
+Floor 5.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from jaxelbo import checks, families, flattening, gaussian_fits, gaussian_moves, gaussians, pareto, stepping
+from jaxelbo.algorithms import natural_gradients
+from jaxelbo.statuses import NAMES, Status
+from jaxelbo.types import Family, Key, Latent, LogJoint, Params
+
+GOOD_PARETO_K = 0.7
+MOVING = 0.05
+"""Nats that a further step would gain, beyond which a fit that stopped is not said to have converged."""
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=(
+        "params", "status", "elbo", "elbo_standard_error", "num_gradients", "num_evaluations", "pareto_k",
+        "effective_sample_size",
+    ),
+    meta_fields=("family",),
+)  # fmt: skip
+@dataclasses.dataclass(frozen=True)
+class Inference:
+    """What `infer` found. A pytree whose ``family`` is static.
+
+    Attributes:
+      params: of the family.
+      family: q; ``draws(params, key, family, ...)`` draws from it.
+      status: `statuses.Status`; ``str(status)`` is its name.
+      elbo: the bound at params, in nats, from fresh draws.
+      elbo_standard_error: of that.
+      num_gradients: gradients of the log joint that were computed; a Hessian-vector product counts as one.
+      num_evaluations: values of the log joint without gradient.
+      pareto_k: of the importance weights p/q at those draws; below 0.7 q is a good approximation.
+      effective_sample_size: of those weights, out of ``num_samples``.
+    """
+
+    params: Params
+    family: Family
+    status: Status
+    elbo: jax.Array
+    elbo_standard_error: jax.Array
+    num_gradients: jax.Array
+    num_evaluations: jax.Array
+    pareto_k: jax.Array
+    effective_sample_size: jax.Array
+
+
+def infer(
+    log_joint: LogJoint,
+    latent_like: Latent,
+    key: Key,
+    *,
+    family: Callable[[Latent], Family] = families.full_rank,
+    num_samples: int = 1_000,
+) -> Inference:
+    """The Gaussian nearest to the posterior in KL(q || p), found without tuning, or a status that says it was not.
+
+    It composes three algorithms, each with a bound on what it spends. `algorithms.newton` climbs to within reach of a
+    mode and secants find the scales there. `algorithms.fixed_draws` raises the bound on a few balanced draws, whose
+    gradients give the mean gradient and Hessian of the natural-gradient step. `algorithms.pooled_draws` refines it
+    from values alone, at draws that all go on counting by their importance weights (up to 24 latent entries; beyond,
+    fixed draws go on to the end). All of it is said in coordinates where q is N(0, I): rescaling or mixing the latent,
+    start included, gives the same posterior. The result is judged on fresh draws.
+
+    Estimand: argmax of the ELBO over the family; the direction is KL(q || p). The fit depends on the key by much less
+    than 0.05 nats where the status is "converged".
+
+    Args:
+      log_joint: latent pytree -> scalar log p(x, z), in nats; a density over all of R^D, so with the log Jacobian of
+        whatever transform brought it there. Twice differentiable.
+      latent_like: a pytree of floating-point arrays, the start; zeros where it holds shapes.
+      key: one random key.
+      family: constructor of a Gaussian family, `families.full_rank` or `families.mean_field`.
+      num_samples: S, fresh draws for the ELBO and the importance weights, static, at least 100.
+
+    Returns:
+      `Inference`. Never raises for values: see ``status``. In ``jit`` and ``vmap`` it is a pure function of whatever
+      is traced, the key, the start or what ``log_joint`` closes over.
+
+    Raises:
+      TypeError, ValueError: at trace time, naming the argument: leaves that are not floating-point, an empty pytree, a
+        log joint that gives no scalar, a family that is no Gaussian.
+
+    References:
+      Challis, Barber (2013), *Gaussian Kullback-Leibler Approximate Inference*;
+      Khan, Rue (2023), *The Bayesian Learning Rule*;
+      Salimans, Knowles (2013), *Fixed-Form Variational Posterior Approximation through Stochastic Linear Regression*;
+      Cornuet, Marin, Mira, Robert (2012), *Adaptive Multiple Importance Sampling*.
+
+    >>> import jax, jax.numpy as jnp, jaxelbo
+    >>> log_joint = lambda z: -0.5 * (z["a"] - 1.0) ** 2 / 1e-6 - 0.5 * (z["b"] - 1e3 * z["a"]) ** 2
+    >>> result = jaxelbo.infer(log_joint, {"a": 0.0, "b": 0.0}, jax.random.key(0))
+    >>> str(result.status)
+    'converged'
+    >>> location, scale = result.family.location_and_scale(result.params)
+    >>> round(float(location["b"])), round(float(scale["b"]), 2)
+    (1000, 1.41)
+    """
+    checks.check_callable(log_joint, "log_joint")
+    checks.check_key(key)
+    checks.check_callable(family, "family")
+    num_samples = checks.check_count(num_samples, "num_samples", minimum=100)
+    layout = flattening.layout_of(latent_like)
+    latent = flattening.values_of(latent_like)
+    start = flattening.flatten(layout, latent, "latent_like")
+    if checks.is_traced((latent, key, jnp.zeros(()))):
+        return jax.jit(functools.partial(_infer, log_joint, family, layout, num_samples))(start, key)
+    checks.check_static(log_joint, "log_joint")
+    return stepping.compiled(_infer, log_joint, family, layout, num_samples)(start, key)
+
+
+def _infer(
+    log_joint: LogJoint,
+    constructor: Callable[[Latent], Family],
+    layout: flattening.Layout,
+    num_samples: int,
+    start: jax.Array,
+    key: Key,
+) -> Inference:
+    log_density = flattening.log_density(log_joint, layout)
+    family = constructor(flattening.unflatten(layout, start))
+    form = natural_gradients.gaussian_form(family)
+    key_fit, key_judge = jax.random.split(key)
+    place, course = gaussian_fits.fit(log_density, start, key_fit, is_dense=form is gaussians.Dense)
+    params = gaussian_moves.gaussian_of(place)._asdict()
+
+    noise = jax.random.normal(key_judge, (num_samples, start.size), start.dtype)
+    values = jax.vmap(log_density)(place.loc[None] + gaussian_moves.scaled(place.factor, noise))
+    values = jnp.where(jnp.isnan(values), -jnp.inf, values)
+    log_weights = values + 0.5 * jnp.sum(noise**2, axis=1) + place.log_det + start.size * 0.5 * math.log(2 * math.pi)
+    elbo, pareto_k = jnp.mean(log_weights), pareto.smooth(log_weights).pareto_k
+    code = _verdict(course, elbo, pareto_k, params)
+    return Inference(
+        params,
+        family,
+        Status(code, flattening.unflatten(layout, course.flat_direction)),
+        elbo,
+        jnp.std(log_weights, ddof=1) / math.sqrt(num_samples),
+        course.num_gradients,
+        course.num_evaluations + num_samples,
+        pareto_k,
+        pareto.effective_sample_size(log_weights),
+    )
+
+
+def _verdict(course: gaussian_fits.Course, elbo: jax.Array, pareto_k: jax.Array, params: Params) -> jax.Array:
+    """The code of the first fault that holds, or of "converged"."""
+    is_finite = functools.reduce(jnp.logical_and, [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(params)])
+    faults = {
+        "not finite": ~(course.is_finite_at_start & is_finite & jnp.isfinite(elbo)),
+        "flat direction": jnp.any(course.flat_direction != 0),
+        "no mode found": ~course.has_mode,
+        "step limit": ~(course.gain < MOVING),
+        "poor fit": ~(pareto_k < GOOD_PARETO_K),
+    }
+    codes = [jnp.asarray(NAMES.index(name), jnp.int32) for name in faults]
+    return jnp.select(list(faults.values()), codes, jnp.asarray(NAMES.index("converged"), jnp.int32))

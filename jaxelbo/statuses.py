@@ -1,0 +1,60 @@
+"""How a fit ended, as a value that travels through ``jit`` and ``vmap`` and reads as a name outside.
+
+Floor 1.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxelbo import checks
+
+NAMES = (
+    "converged",
+    "not finite",
+    "flat direction",
+    "no mode found",
+    "step limit",
+    "poor fit",
+)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """One of `NAMES`, each with what it means for the fit.
+
+    - ``converged``: q is the best of its family, and the importance weights say that it fits.
+    - ``not finite``: the log joint was not finite at the start, or is not at draws of q.
+    - ``flat direction``: the log joint does not fall along some direction, so the posterior is improper there or wider
+      than any scale that was tried; ``direction`` shows which.
+    - ``no mode found``: the climb went on to its last step, as where the density has no upper bound.
+    - ``step limit``: q was still moving when the draws ran out.
+    - ``poor fit``: q is the best of its family and no good approximation (Pareto k above 0.7).
+
+    Attributes:
+      code: index into `NAMES`, int32, ``[]`` or batched by ``vmap``.
+      direction: a latent: the flat direction, zeros where there is none.
+    """
+
+    code: jax.Array
+    direction: Any
+
+    def __str__(self) -> str:
+        """The name; for a flat direction the entry along which it mostly lies, too."""
+        if checks.is_traced(self.code):
+            return "a traced status"
+        if np.ndim(self.code):
+            return str(np.asarray(NAMES)[np.asarray(self.code)])
+        name = NAMES[int(self.code)]
+        return f"{name} along {_largest_entry(self.direction)}" if name == "flat direction" else name
+
+
+def _largest_entry(latent: Any) -> str:
+    leaves = [np.abs(np.asarray(leaf)) for leaf in jax.tree.leaves(latent)]
+    index = int(np.argmax([leaf.max(initial=0) for leaf in leaves]))
+    place = np.unravel_index(int(np.argmax(leaves[index])), leaves[index].shape)
+    entry = "[" + ", ".join(map(str, place)) + "]" if place else ""
+    return checks.leaf_names(latent, "latent")[index] + entry
