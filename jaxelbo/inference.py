@@ -157,12 +157,13 @@ def _infer(
 def _verdict(course: gaussian_fits.Course, elbo: jax.Array, pareto_k: jax.Array, params: Params) -> jax.Array:
     """The code of the first fault that holds, or of "converged"."""
     is_finite = functools.reduce(jnp.logical_and, [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(params)])
-    faults = {
-        "not finite": ~(course.is_finite_at_start & is_finite & jnp.isfinite(elbo)),
-        "flat direction": jnp.any(course.flat_direction != 0),
-        "no mode found": ~course.has_mode,
-        "step limit": ~(course.gain < MOVING),
-        "poor fit": ~(pareto_k < GOOD_PARETO_K),
-    }
-    codes = [jnp.asarray(NAMES.index(name), jnp.int32) for name in faults]
-    return jnp.select(list(faults.values()), codes, jnp.asarray(NAMES.index("converged"), jnp.int32))
+    faults = (
+        ("not finite", ~course.is_finite_at_start),
+        ("flat direction", jnp.any(course.flat_direction != 0)),
+        ("no mode found", ~course.has_mode),
+        ("not finite", ~(is_finite & jnp.isfinite(elbo))),
+        ("step limit", ~(course.gain < MOVING)),
+        ("poor fit", ~(pareto_k < GOOD_PARETO_K)),
+    )
+    codes = [jnp.asarray(NAMES.index(name), jnp.int32) for name, _ in faults]
+    return jnp.select([holds for _, holds in faults], codes, jnp.asarray(NAMES.index("converged"), jnp.int32))

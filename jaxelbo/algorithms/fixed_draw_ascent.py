@@ -19,7 +19,8 @@ class FixedDrawInfo(NamedTuple):
     Attributes:
       objective: the bound on the fixed draws, in nats, up to the Gaussian's constant.
       gain: what a full step would gain if the log density were quadratic, in nats.
-      monte_carlo_error: what the optimum on these draws is expected to fall short of the true optimum, in nats.
+      monte_carlo_error: what the optimum on these draws is expected to fall short of the true optimum, in nats, as if
+        the bound had a Gaussian's curvature there; where the density is skewed it has more, and falls short by less.
       is_finite: whether log density and gradient were finite at all draws; where not, the Gaussian shrinks by half.
       is_improved: whether a step along the direction raised the objective.
       num_evaluations: values without gradient.
@@ -44,7 +45,7 @@ def improve(
     Args:
       log_density: ``[D]`` -> scalar.
       place: the Gaussian.
-      noise: ``[S, D]``, balanced.
+      noise: ``[S, D]``, balanced: the second half mirrors the first.
       root: as in `gaussian_moves.direction`, in z; ``None`` for a dense factor.
     """
     num_samples = len(noise)
@@ -87,14 +88,19 @@ def improve(
 
 
 def _monte_carlo_error(place: Place, gradients: jax.Array, noise: jax.Array) -> jax.Array:
-    """Half the variance of the mean natural gradient, whose curvature is 1; a quadratic's is none on balanced draws."""
-    residual = gradients + noise
-    of_mean = jnp.sum(jnp.var(residual, axis=0))
+    """Half the variance of the mean natural gradient, whose curvature is 1; a quadratic's is none on balanced draws.
+
+    A draw and its mirror image are not independent: between them only the even part of what is left of the gradient
+    moves the mean, and only the odd part the scale.
+    """
+    right, left = jnp.split(gradients + noise, 2)
+    even, odd, noise = 0.5 * (right + left), 0.5 * (right - left), noise[: len(right)]
+    of_mean = jnp.sum(jnp.var(even, axis=0))
     if place.factor.ndim == 1:
-        of_scale = 0.5 * jnp.sum(jnp.var(residual * noise, axis=0))
+        of_scale = 0.5 * jnp.sum(jnp.var(odd * noise, axis=0))
     else:
         # The sum over i, j of the mean square of (r_i e_j + r_j e_i) / 2, without an array [S, D, D].
-        squares = jnp.sum(residual**2, axis=1) * jnp.sum(noise**2, axis=1) + jnp.sum(residual * noise, axis=1) ** 2
-        mean = gaussian_moves.second_moments(place.factor, residual, noise) / len(noise)
+        squares = jnp.sum(odd**2, axis=1) * jnp.sum(noise**2, axis=1) + jnp.sum(odd * noise, axis=1) ** 2
+        mean = gaussian_moves.second_moments(place.factor, odd, noise) / len(noise)
         of_scale = 0.5 * (0.5 * jnp.mean(squares) - jnp.sum(mean**2))
     return 0.5 * (of_mean + of_scale) / len(noise)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxelbo import flattening
+from jaxelbo import checks, flattening
 from jaxelbo.gaussian_moves import product, pulled_back
 from jaxelbo.types import Algorithm, Applied, Key, Latent, LogJoint
 
@@ -161,6 +161,7 @@ def newton(log_joint: LogJoint) -> Algorithm:
     >>> round(float(result.params["a"]), 3)
     3.0
     """
+    checks.check_callable(log_joint, "log_joint")
     return Algorithm(Applied(_init, (log_joint,)), Applied(_step, (log_joint,)), _latent, _vital)
 
 

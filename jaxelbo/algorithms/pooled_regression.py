@@ -54,21 +54,31 @@ class _Look(NamedTuple):
     effective_size: jax.Array
 
 
+class _Course(NamedTuple):
+    """Moves of q through one pool."""
+
+    look: _Look
+    length: jax.Array
+    count: jax.Array
+    first_gain: jax.Array
+
+
 def start(factor_like: jax.Array, batch_size: int, max_batches: int) -> Pool:
     """An empty pool for a factor ``[D, D]`` or ``[D]``."""
     size, dtype = len(factor_like), factor_like.dtype
     identity = jnp.ones(size, dtype) if factor_like.ndim == 1 else jnp.eye(size, dtype=dtype)
     place = Place(jnp.zeros(size, dtype), identity, jnp.zeros((), dtype))
-    of_all = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (max_batches, *leaf.shape)), (place, identity))
+    places, inverses = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (max_batches, *leaf.shape)), (place, identity))
     return Pool(
-        jnp.zeros((max_batches, batch_size, size), dtype),
-        jnp.full((max_batches, batch_size), -jnp.inf, dtype),
-        *of_all,
-        place,
-        identity,
-        jnp.zeros((), jnp.int32),
-        jnp.asarray(jnp.inf, dtype),
-        jnp.zeros((), dtype),
+        points=jnp.zeros((max_batches, batch_size, size), dtype),
+        values=jnp.full((max_batches, batch_size), -jnp.inf, dtype),
+        places=places,
+        inverses=inverses,
+        place=place,
+        inverse=identity,
+        num_batches=jnp.zeros((), jnp.int32),
+        gain=jnp.asarray(jnp.inf, dtype),
+        effective_size=jnp.zeros((), dtype),
     )
 
 
@@ -124,26 +134,34 @@ def _settle(pool: Pool, root: jax.Array | None) -> Pool:
         gradient, hessian = _quadratic(values, weights, noise)
         if place.factor.ndim == 1:
             hessian = jnp.diag(hessian)
-        root_here = None if root is None else product_of(root, inverse)
+        root_here = None if root is None else root * inverse[:, None]
         direction = gaussian_moves.direction(gradient, hessian, root_here, smallest=SMALLEST, largest=LARGEST)
         return _Look(place, inverse, direction, 1 / jnp.sum(weights**2))
 
-    def body(carry: tuple[_Look, jax.Array, jax.Array]) -> tuple[_Look, jax.Array, jax.Array]:
-        now, length, count = carry
+    def body(carry: _Course) -> _Course:
+        now, length, count, first_gain = carry
         there = look(*_moved(now.place, now.inverse, now.direction, length))
+        is_first = count == 0  # a step of length 0: the look at where q stands, by the same compiled code
         is_seen = there.effective_size > jnp.minimum(3 * num_features, now.effective_size)
-        is_better = is_seen & (there.direction.gain < now.direction.gain)
+        is_better = is_first | (is_seen & (there.direction.gain < now.direction.gain))
         kept = jax.tree.map(lambda new, old: jnp.where(is_better, new, old), there, now)
-        return kept, jnp.where(is_better, jnp.minimum(1, 1.5 * length), 0.5 * length), count + 1
+        longer = jnp.where(is_better, jnp.minimum(1, 1.5 * length), 0.5 * length)
+        first_gain = jnp.where(is_first, there.direction.gain, first_gain)
+        return _Course(kept, jnp.where(is_first, 1, longer), count + 1, first_gain)
 
-    def goes_on(carry: tuple[_Look, jax.Array, jax.Array]) -> jax.Array:
-        now, length, count = carry
-        return (now.direction.gain > 1e-4) & (length > 0.02) & (count < MAX_LOOKS)
+    def goes_on(carry: _Course) -> jax.Array:
+        is_moving = (carry.look.direction.gain > 1e-4) & (carry.length > 0.02) & (carry.count < MAX_LOOKS)
+        return is_moving | (carry.count == 0)
 
-    first = look(pool.place, pool.inverse)
-    last = jax.lax.while_loop(goes_on, body, (first, jnp.ones((), points.dtype), jnp.zeros((), jnp.int32)))[0]
+    zero, axes = jnp.zeros((), points.dtype), None if pool.inverse.ndim == 1 else jnp.eye(size, dtype=points.dtype)
+    still = gaussian_moves.Direction(jnp.zeros_like(points[0]), jnp.ones_like(points[0]), axes, zero)
+    unseen = _Look(pool.place, pool.inverse, still, zero)
+    last = jax.lax.while_loop(goes_on, body, _Course(unseen, zero, jnp.zeros((), jnp.int32), zero))
     return pool._replace(
-        place=last.place, inverse=last.inverse, gain=first.direction.gain, effective_size=last.effective_size
+        place=last.look.place,
+        inverse=last.look.inverse,
+        gain=last.first_gain,
+        effective_size=last.look.effective_size,
     )
 
 
@@ -182,11 +200,6 @@ def _quadratic(values: jax.Array, weights: jax.Array, noise: jax.Array) -> tuple
         maxiter=NUM_CONJUGATE,
     )
     return solution[1], math.sqrt(2) * solution[2]
-
-
-def product_of(root: jax.Array, inverse: jax.Array) -> jax.Array:
-    """A root of a covariance, taken to the standard coordinates of independent entries."""
-    return root * inverse[:, None]
 
 
 def _moved(
