@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser, count: Callable[[str], int]) 
     parser.add_argument("--features", type=count, default=192, help="entries of an annotation vector")
     parser.add_argument("--units", type=count, default=64, help="units of the decoder")
     parser.add_argument("--canvases", type=count, default=10_000, help="new canvases an epoch")
-    command_options.add_training(parser, count, epochs=60, batch_size=50, learning_rate=2e-3, output="captions")
+    command_options.add_training(parser, count, epochs=80, batch_size=50, learning_rate=2e-3, output="captions")
 
 
 def run(options: argparse.Namespace) -> None:
