@@ -28,6 +28,7 @@ from jaxelbo.divergences import kl_divergence, kl_monte_carlo
 from jaxelbo.fitting import fit, run_algorithm
 from jaxelbo.gradient_noise import gradient_report
 from jaxelbo.inference import Inference, infer
+from jaxelbo.linear_responses import linear_response
 from jaxelbo.objectives import elbo, log_weights, lower_bound, upper_bound
 from jaxelbo.posteriors import draws, predict, resampled_draws, summary
 from jaxelbo.priors import elbo_with_prior
@@ -68,6 +69,7 @@ __all__ = [
     "infer",
     "kl_divergence",
     "kl_monte_carlo",
+    "linear_response",
     "log_weights",
     "lower_bound",
     "pareto",

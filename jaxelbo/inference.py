@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxelbo import checks, families, flattening, gaussian_fits, gaussian_moves, gaussians, pareto, stepping
-from jaxelbo.algorithms import natural_gradients
+from jaxelbo.algorithms import gaussian_targets
 from jaxelbo.statuses import NAMES, Status
 from jaxelbo.types import Family, Key, Latent, LogJoint, Params
 
@@ -130,7 +130,7 @@ def _infer(
 ) -> Inference:
     log_density = flattening.log_density(log_joint, layout)
     family = constructor(flattening.unflatten(layout, start))
-    form = natural_gradients.gaussian_form(family)
+    form = gaussian_targets.check_gaussian(log_joint, family)
     key_fit, key_judge = jax.random.split(key)
     place, course = gaussian_fits.fit(log_density, start, key_fit, is_dense=form is gaussians.Dense)
     params = gaussian_moves.gaussian_of(place)._asdict()

@@ -2,13 +2,18 @@
 
 from jaxelbo.algorithms.natural_gradients import fixed_draws, laplace, natural_gradient
 from jaxelbo.algorithms.newton_climb import newton
+from jaxelbo.algorithms.score_matching import batch_and_match, gaussian_score_matching
+from jaxelbo.algorithms.stein import stein_descent
 from jaxelbo.algorithms.stochastic_gradient import gradient_descent, gradient_descent_with_state
 
 __all__ = [
+    "batch_and_match",
     "fixed_draws",
+    "gaussian_score_matching",
     "gradient_descent",
     "gradient_descent_with_state",
     "laplace",
     "natural_gradient",
     "newton",
+    "stein_descent",
 ]

@@ -1,12 +1,11 @@
 """Natural-gradient ascent of the bound for Gaussian families, on draws that stay or on new ones; Laplace's method."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 
 from jaxelbo import checks, gaussian_moves, gaussians, quasi_random
-from jaxelbo.algorithms import fixed_draw_ascent, newton_climb
+from jaxelbo.algorithms import fixed_draw_ascent, gaussian_targets, newton_climb
 from jaxelbo.algorithms.fixed_draw_ascent import FixedDrawInfo
 from jaxelbo.gaussian_moves import Place
 from jaxelbo.types import Algorithm, Applied, Family, Key, LogJoint, Params
@@ -44,11 +43,12 @@ def fixed_draws(log_joint: LogJoint, family: Family, *, num_samples: int) -> Alg
     >>> family = jaxelbo.families.full_rank({"a": 0.0})
     >>> algorithm = fixed_draws(lambda z: 2 * z["a"] - jax.numpy.exp(z["a"]), family, num_samples=1000)
     >>> start, key = family.init(jax.random.key(0)), jax.random.key(1)
-    >>> result = jaxelbo.run_algorithm(start, key, algorithm, num_steps=8)
+    >>> result = jaxelbo.run_algorithm(start, key, algorithm, num_steps=20)
     >>> round(float(result.params["loc"][0]), 2)  # log 2 - 1/4
     0.44
     """
-    num_samples = _check(log_joint, family, num_samples)
+    gaussian_targets.check_gaussian(log_joint, family)
+    num_samples = gaussian_targets.check_even(num_samples)
     init = Applied(_init_fixed, (family, num_samples))
     return Algorithm(init, Applied(_step, (log_joint, family, num_samples)), _params, _vital)
 
@@ -82,7 +82,8 @@ def natural_gradient(log_joint: LogJoint, family: Family, *, num_samples: int) -
     >>> round(float(result.params["loc"][0]), 3)
     3.0
     """
-    num_samples = _check(log_joint, family, num_samples)
+    gaussian_targets.check_gaussian(log_joint, family)
+    num_samples = gaussian_targets.check_even(num_samples)
     init = Applied(_init_fresh, (family,))
     return Algorithm(init, Applied(_step, (log_joint, family, num_samples)), _params, _vital)
 
@@ -120,49 +121,10 @@ def laplace(log_joint: LogJoint, family: Family) -> Algorithm:
     >>> round(float(result.params["loc"][0]), 3), round(float(result.params["log_scale"][0]), 3)  # log 2, -log(2) / 2
     (0.693, -0.347)
     """
-    if _check_gaussian(log_joint, family) is not gaussians.Dense:
+    if gaussian_targets.check_gaussian(log_joint, family) is not gaussians.Dense:
         raise ValueError(f"laplace has a full covariance: family must be families.full_rank, got {family.name}.")
     functions = Applied(_init_laplace, (log_joint, family)), Applied(_step_laplace, (log_joint, family))
     return Algorithm(*functions, _params_laplace, _vital_laplace)
-
-
-def _check(log_joint: LogJoint, family: Family, num_samples: int) -> int:
-    _check_gaussian(log_joint, family)
-    num_samples = checks.check_count(num_samples, "num_samples", minimum=2)
-    if num_samples % 2:
-        raise ValueError(f"num_samples must be even, as draws come with their mirror images, got {num_samples}.")
-    return num_samples
-
-
-def _check_gaussian(log_joint: LogJoint, family: Family) -> type:
-    checks.check_callable(log_joint, "log_joint")
-    return gaussian_form(family)
-
-
-def gaussian_form(family: Any) -> type:
-    """The record that the family's distribution is, refused by name where it is no Gaussian."""
-    checks.check_family(family)
-    form = None
-    if family.distribution is not None:
-        form = type(jax.eval_shape(lambda: _distribution(family)))
-    if form not in (gaussians.Dense, gaussians.Diagonal):
-        raise ValueError(
-            f"family must be families.full_rank or families.mean_field of a latent, got {family.name}; raise the elbo "
-            "of others with fit."
-        )
-    return form
-
-
-def _distribution(family: Family) -> Any:
-    return family.distribution(family.init(jax.random.key(0)))  # for its type: nothing is drawn
-
-
-def _density(log_joint: LogJoint, family: Family, *data: Any) -> Callable[[jax.Array], jax.Array]:
-    def log_density(flat: jax.Array) -> jax.Array:
-        value = checks.check_scalar(log_joint(family.unflatten(flat), *data), "log_joint")
-        return value.astype(flat.dtype)
-
-    return log_density
 
 
 def _init_fixed(family: Family, num_samples: int, params: Params, key: Key, *data: Any) -> NaturalGradientState:
@@ -182,7 +144,7 @@ def _step(
     place, noise = state
     if noise is None:
         noise = quasi_random.balanced_normals(key, num_samples, place.loc.size, place.loc.dtype)
-    place, info = fixed_draw_ascent.improve(_density(log_joint, family, *data), place, noise, None)
+    place, info = fixed_draw_ascent.improve(gaussian_targets.log_density(log_joint, family, *data), place, noise, None)
     return state._replace(place=place), info
 
 
@@ -198,7 +160,7 @@ def _init_laplace(log_joint: LogJoint, family: Family, params: Params, key: Key,
     del key
     checks.check_params(params, family)
     place = gaussian_moves.place_of(family.distribution(params))
-    first = newton_climb.start(_density(log_joint, family, *data), place.loc)
+    first = newton_climb.start(gaussian_targets.log_density(log_joint, family, *data), place.loc)
     return LaplaceState(first._replace(factor=place.factor))
 
 
@@ -206,7 +168,7 @@ def _step_laplace(
     log_joint: LogJoint, family: Family, state: LaplaceState, key: Key, *data: Any
 ) -> tuple[LaplaceState, newton_climb.NewtonInfo]:
     del key
-    at = newton_climb.climb(_density(log_joint, family, *data), state.climb)
+    at = newton_climb.climb(gaussian_targets.log_density(log_joint, family, *data), state.climb)
     return LaplaceState(at), newton_climb.NewtonInfo(at.value, at.decrement)
 
 
