@@ -159,8 +159,8 @@ def _verdict(course: gaussian_fits.Course, elbo: jax.Array, pareto_k: jax.Array,
     is_finite = functools.reduce(jnp.logical_and, [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(params)])
     faults = (
         ("not finite", ~course.is_finite_at_start),
-        ("flat direction", jnp.any(course.flat_direction != 0)),
         ("no mode found", ~course.has_mode),
+        ("flat direction", jnp.any(course.flat_direction != 0)),
         ("not finite", ~(is_finite & jnp.isfinite(elbo))),
         ("step limit", ~(course.gain < MOVING)),
         ("poor fit", ~(pareto_k < GOOD_PARETO_K)),

@@ -6,12 +6,15 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 def test_readme_examples_run(capsys):
     """The first finds a posterior near the data's mean of 2.075."""
-    fit, discrete = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    fit, posterior, discrete = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     scope = {}
     exec(compile(fit, "README.md", "exec"), scope)
     assert "Summary(mean=" in capsys.readouterr().out
     location, _ = scope["family"].location_and_scale(scope["result"].params)
     assert abs(location["mean"] - 2.075) < 0.2
+    exec(compile(posterior, "README.md", "exec"), scope)
+    assert str(scope["result"].status) == "converged"
+    assert abs(float(scope["result"].family.location_and_scale(scope["result"].params)[0]["mean"]) - 2.075) < 0.2
     exec(compile(discrete, "README.md", "exec"), scope)
     assert scope["gradient"]["slope"]["loc"][0] > 0  # towards data around 2
 

@@ -26,7 +26,7 @@ class Pool(NamedTuple):
       points: ``[B, N, D]``; batches to come hold zeros.
       values: log densities at the points, ``[B, N]``, -inf where it was not finite.
       places: the Gaussians that the batches were drawn from, leaves ``[B, ...]``, with their inverse factors.
-      inverses: ``[B, D, D]`` or ``[B, D]``.
+      inverses: ``[B, D, D]``.
       place: q now.
       inverse: of its factor.
       num_batches: drawn so far.
@@ -63,10 +63,10 @@ class _Course(NamedTuple):
     first_gain: jax.Array
 
 
-def start(factor_like: jax.Array, batch_size: int, max_batches: int) -> Pool:
-    """An empty pool for a factor ``[D, D]`` or ``[D]``."""
-    size, dtype = len(factor_like), factor_like.dtype
-    identity = jnp.ones(size, dtype) if factor_like.ndim == 1 else jnp.eye(size, dtype=dtype)
+def start(loc_like: jax.Array, batch_size: int, max_batches: int) -> Pool:
+    """An empty pool for a latent ``[D]``."""
+    size, dtype = loc_like.size, loc_like.dtype
+    identity = jnp.eye(size, dtype=dtype)
     place = Place(jnp.zeros(size, dtype), identity, jnp.zeros((), dtype))
     places, inverses = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (max_batches, *leaf.shape)), (place, identity))
     return Pool(
@@ -82,7 +82,7 @@ def start(factor_like: jax.Array, batch_size: int, max_batches: int) -> Pool:
     )
 
 
-def grow(log_density: LogDensity, base: Place, pool: Pool, key: Key, root: jax.Array | None) -> Pool:
+def grow(log_density: LogDensity, base: Place, pool: Pool, key: Key) -> Pool:
     """Draws one more batch from q and moves q to the best Gaussian that the whole pool shows.
 
     Costs N values and no gradient. The Hessian and gradient of the log density under q are moments of its values
@@ -93,7 +93,6 @@ def grow(log_density: LogDensity, base: Place, pool: Pool, key: Key, root: jax.A
       base: the first q, which carries the pool's coordinates to z.
       pool: of `start`.
       key: one random key.
-      root: as in `gaussian_moves.direction`, in z.
     """
     batch_size, size = pool.points.shape[1:]
     inflation = jnp.asarray(INFLATION, pool.points.dtype)
@@ -113,10 +112,10 @@ def grow(log_density: LogDensity, base: Place, pool: Pool, key: Key, root: jax.A
         inverses=put(pool.inverses, pool.inverse / inflation),
         num_batches=pool.num_batches + 1,
     )
-    return _settle(pool, gaussian_moves.root_in(base, root))
+    return _settle(pool)
 
 
-def _settle(pool: Pool, root: jax.Array | None) -> Pool:
+def _settle(pool: Pool) -> Pool:
     """Moves q to a fixed point of the pool, or as far as its weights can be trusted."""
     max_batches, batch_size, size = pool.points.shape
     num_features = 1 + size + size * (size + 1) // 2
@@ -132,10 +131,7 @@ def _settle(pool: Pool, root: jax.Array | None) -> Pool:
         log_density, noise = _log_density(place, inverse, points)
         weights = jax.nn.softmax(jnp.where(is_sound, log_density - mixture, -jnp.inf))
         gradient, hessian = _quadratic(values, weights, noise)
-        if place.factor.ndim == 1:
-            hessian = jnp.diag(hessian)
-        root_here = None if root is None else root * inverse[:, None]
-        direction = gaussian_moves.direction(gradient, hessian, root_here, smallest=SMALLEST, largest=LARGEST)
+        direction = gaussian_moves.direction(gradient, hessian, None, smallest=SMALLEST, largest=LARGEST)
         return _Look(place, inverse, direction, 1 / jnp.sum(weights**2))
 
     def body(carry: _Course) -> _Course:
@@ -153,7 +149,7 @@ def _settle(pool: Pool, root: jax.Array | None) -> Pool:
         is_moving = (carry.look.direction.gain > 1e-4) & (carry.length > 0.02) & (carry.count < MAX_LOOKS)
         return is_moving | (carry.count == 0)
 
-    zero, axes = jnp.zeros((), points.dtype), None if pool.inverse.ndim == 1 else jnp.eye(size, dtype=points.dtype)
+    zero, axes = jnp.zeros((), points.dtype), jnp.eye(size, dtype=points.dtype)
     still = gaussian_moves.Direction(jnp.zeros_like(points[0]), jnp.ones_like(points[0]), axes, zero)
     unseen = _Look(pool.place, pool.inverse, still, zero)
     last = jax.lax.while_loop(goes_on, body, _Course(unseen, zero, jnp.zeros((), jnp.int32), zero))
@@ -206,13 +202,8 @@ def _moved(
     place: Place, inverse: jax.Array, direction: gaussian_moves.Direction, length: jax.Array
 ) -> tuple[Place, jax.Array]:
     """`gaussian_moves.moved`, and the inverse of its factor without a solve."""
-    scales = direction.precisions ** (0.5 * length)
-    if direction.axes is None:
-        inverse = inverse * scales
-    else:
-        change = gaussian_moves.product(direction.axes * scales[None], direction.axes.T)
-        inverse = gaussian_moves.product(change, inverse)
-    return gaussian_moves.moved(place, direction, length), inverse
+    there = gaussian_moves.moved(place, direction, length)
+    return there, gaussian_moves.moved_inverse(inverse, direction, length)
 
 
 def _log_density(place: Place, inverse: jax.Array, points: jax.Array) -> tuple[jax.Array, jax.Array]:
