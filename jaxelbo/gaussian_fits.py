@@ -83,7 +83,8 @@ def fit(log_density: LogDensity, start: jax.Array, key: Key, *, is_dense: bool) 
         root, place = fixed.place.factor, _independent(fixed.place)
         for draws, tolerance, max_steps in ((32, ENOUGH, 12), (128, SETTLED, 6)):
             num_draws = max(draws, 2 * (size + 2))
-            noise = quasi_random.balanced_normals(key_mean_field, num_draws, size, start.dtype)
+            key_draws = jax.random.fold_in(key_mean_field, draws)
+            noise = quasi_random.balanced_normals(key_draws, num_draws, size, start.dtype)
             fixed = _fix_draws(log_density, place, noise, root, tolerance, max_steps)
             place = fixed.place
             num_gradients += fixed.count * num_draws

@@ -115,7 +115,7 @@ def root_in(place: Place, root: jax.Array | None) -> jax.Array | None:
     return None if root is None else root / place.factor[:, None]
 
 
-def place_of(gaussian: gaussians.Gaussian) -> Place:
+def place_of(gaussian: gaussians.Diagonal | gaussians.Dense) -> Place:
     """The place of a Gaussian in the parameters of its family."""
     scales, log_det = jnp.exp(gaussian.log_scale), jnp.sum(gaussian.log_scale)
     if isinstance(gaussian, gaussians.Diagonal):
@@ -124,7 +124,7 @@ def place_of(gaussian: gaussians.Gaussian) -> Place:
     return Place(gaussian.loc, scales[:, None] * mixing, log_det)
 
 
-def gaussian_of(place: Place) -> gaussians.Gaussian:
+def gaussian_of(place: Place) -> gaussians.Diagonal | gaussians.Dense:
     """And back; a root of a covariance becomes triangular without squaring it."""
     if place.factor.ndim == 1:
         return gaussians.Diagonal(place.loc, jnp.log(place.factor))

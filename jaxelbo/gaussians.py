@@ -1,7 +1,7 @@
 """Gaussians on a flat vector ``[D]``: draw, log density, entropy and Kullback-Leibler divergence.
 
-Floor 1. Two forms, told apart by type. Both are parameterised by scales, never by covariances, and a draw's log
-density is read off its own noise, so drawing makes no linear solve. Products ask for the highest precision, since
+Floor 1. Three forms, told apart by type. All are parameterised by scales, never by covariances, and a draw's log
+density is read off its own noise, so drawing makes no linear solve in D. Products ask for the highest precision, since
 the default of GPUs and TPUs would spoil scales and log densities.
 """
 
@@ -35,25 +35,46 @@ class Dense(NamedTuple):
     unit_tril: jax.Array
 
 
-Gaussian = Diagonal | Dense
+class LowRank(NamedTuple):
+    """A diagonal and a few directions: covariance diag(s) (I + W W') diag(s), s = exp(log_scale).
+
+    ``loc [D]``, ``log_scale [D]``, ``low_rank [D, R]``, W. Nothing of size D x D is ever made.
+    """
+
+    loc: jax.Array
+    log_scale: jax.Array
+    low_rank: jax.Array
+
+
+Gaussian = Diagonal | Dense | LowRank
 
 
 def draw(gaussian: Gaussian, key: Key) -> tuple[jax.Array, jax.Array]:
     """One draw ``[D]`` and its log density in nats, both differentiable in the Gaussian; no linear solve."""
+    if isinstance(gaussian, LowRank):
+        key_each, key_common = jax.random.split(key)
+        noise = jax.random.normal(key_each, gaussian.loc.shape, gaussian.loc.dtype)
+        common = jax.random.normal(key_common, gaussian.low_rank.shape[1:], gaussian.loc.dtype)
+        standardised = noise + _product(gaussian.low_rank, common)
+        point = gaussian.loc + jnp.exp(gaussian.log_scale) * standardised
+        return point, _low_rank_log_density(gaussian, standardised)
     noise = jax.random.normal(key, gaussian.loc.shape, gaussian.loc.dtype)
     point = gaussian.loc + jnp.exp(gaussian.log_scale) * _mix(gaussian, noise)
     return point, _log_density_of_noise(gaussian, noise)
 
 
 def log_density(gaussian: Gaussian, point: jax.Array) -> jax.Array:
-    """Log density in nats at ``point [D]``; a triangular solve for `Dense`."""
+    """Log density in nats at ``point [D]``; a triangular solve for `Dense`, one of size R for `LowRank`."""
     standardised = (point - gaussian.loc) * jnp.exp(-gaussian.log_scale)
+    if isinstance(gaussian, LowRank):
+        return _low_rank_log_density(gaussian, standardised)
     return _log_density_of_noise(gaussian, _unmix(gaussian, standardised[:, None])[:, 0])
 
 
 def entropy(gaussian: Gaussian) -> jax.Array:
     """Entropy in nats."""
-    return jnp.sum(gaussian.log_scale) + gaussian.loc.size * (_HALF_LOG_2PI + 0.5)
+    of_diagonal = jnp.sum(gaussian.log_scale) + gaussian.loc.size * (_HALF_LOG_2PI + 0.5)
+    return of_diagonal + _half_log_det(_inner_root(gaussian)) if isinstance(gaussian, LowRank) else of_diagonal
 
 
 def standard_deviation(gaussian: Gaussian) -> jax.Array:
@@ -61,10 +82,12 @@ def standard_deviation(gaussian: Gaussian) -> jax.Array:
     scale = jnp.exp(gaussian.log_scale)
     if isinstance(gaussian, Diagonal):
         return scale
+    if isinstance(gaussian, LowRank):
+        return scale * jnp.sqrt(1 + jnp.sum(gaussian.low_rank**2, axis=1))
     return scale * jnp.sqrt(1 + jnp.sum(jnp.tril(gaussian.unit_tril, -1) ** 2, axis=1))
 
 
-def kl_divergence(q: Gaussian, p: Gaussian) -> jax.Array:
+def kl_divergence(q: Diagonal | Dense, p: Diagonal | Dense) -> jax.Array:
     """KL(q || p) in nats, in closed form. Where p is `Dense` it makes one triangular solve."""
     # In p's standard coordinates q has mean m and scale matrix A:  2 KL = |m|^2 + |A|^2 - D - 2 log det A.
     # A is lower triangular with diagonal s_q / s_p; its part of the sum is written without cancellation near q = p.
@@ -79,11 +102,35 @@ def kl_divergence(q: Gaussian, p: Gaussian) -> jax.Array:
     return 0.5 * (jnp.sum(below**2) + jnp.sum(shift**2) + of_diagonal)
 
 
-def _log_density_of_noise(gaussian: Gaussian, noise: jax.Array) -> jax.Array:
+def _log_density_of_noise(gaussian: Diagonal | Dense, noise: jax.Array) -> jax.Array:
     return -0.5 * jnp.sum(noise**2) - (jnp.sum(gaussian.log_scale) + noise.size * _HALF_LOG_2PI)
 
 
-def _mix(gaussian: Gaussian, noise: jax.Array) -> jax.Array:
+def _low_rank_log_density(gaussian: LowRank, standardised: jax.Array) -> jax.Array:
+    """By Woodbury: the inverse of I + W W' is I less a product of rank R, and its determinant is that of I + W'W."""
+    root = _inner_root(gaussian)
+    along = jax.scipy.linalg.solve_triangular(root, _product(gaussian.low_rank.T, standardised), lower=True)
+    square = jnp.sum(standardised**2) - jnp.sum(along**2)
+    log_det = jnp.sum(gaussian.log_scale) + _half_log_det(root)
+    return -0.5 * square - log_det - standardised.size * _HALF_LOG_2PI
+
+
+def _inner_root(gaussian: LowRank) -> jax.Array:
+    """The Cholesky factor of I + W'W, ``[R, R]``."""
+    rank = gaussian.low_rank.shape[1]
+    inner = _product(gaussian.low_rank.T, gaussian.low_rank)
+    return jnp.linalg.cholesky(jnp.eye(rank, dtype=inner.dtype) + inner)
+
+
+def _half_log_det(root: jax.Array) -> jax.Array:
+    return jnp.sum(jnp.log(jnp.diag(root)))
+
+
+def _product(left: jax.Array, right: jax.Array) -> jax.Array:
+    return jnp.matmul(left, right, precision=jax.lax.Precision.HIGHEST)
+
+
+def _mix(gaussian: Diagonal | Dense, noise: jax.Array) -> jax.Array:
     """(I + strict lower triangle) noise."""
     if isinstance(gaussian, Diagonal):
         return noise
@@ -92,7 +139,7 @@ def _mix(gaussian: Gaussian, noise: jax.Array) -> jax.Array:
     return noise + jnp.matmul(noise, upper, precision=jax.lax.Precision.HIGHEST)
 
 
-def _unmix(gaussian: Gaussian, columns: jax.Array) -> jax.Array:
+def _unmix(gaussian: Diagonal | Dense, columns: jax.Array) -> jax.Array:
     """The inverse of `_mix`, on every column of ``[D, K]``."""
     if isinstance(gaussian, Diagonal):
         return columns
@@ -116,6 +163,6 @@ def _solve_unit_lower_jvp(
     return solution, jax.scipy.linalg.solve_triangular(matrix, moved, lower=True, unit_diagonal=True)
 
 
-def _mixing_matrix(gaussian: Gaussian) -> jax.Array:
+def _mixing_matrix(gaussian: Diagonal | Dense) -> jax.Array:
     identity = jnp.eye(gaussian.loc.size, dtype=gaussian.loc.dtype)
     return identity if isinstance(gaussian, Diagonal) else identity + jnp.tril(gaussian.unit_tril, -1)

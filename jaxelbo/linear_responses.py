@@ -75,7 +75,9 @@ def linear_response(
         raise ValueError(f"linear_response needs reparameterised draws, which family {family.name} has not throughout.")
     flat, unravel = ravel_pytree(params)
 
-    is_gaussian = family.distribution is not None and isinstance(family.distribution(params), gaussians.Gaussian)
+    is_gaussian = family.distribution is not None and isinstance(
+        family.distribution(params), gaussians.Diagonal | gaussians.Dense
+    )
 
     def bound(flat: jax.Array) -> jax.Array:
         params = unravel(flat)

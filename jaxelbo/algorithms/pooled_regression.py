@@ -85,8 +85,8 @@ def start(loc_like: jax.Array, batch_size: int, max_batches: int) -> Pool:
 def grow(log_density: LogDensity, base: Place, pool: Pool, key: Key) -> Pool:
     """Draws one more batch from q and moves q to the best Gaussian that the whole pool shows.
 
-    Costs N values and no gradient. The Hessian and gradient of the log density under q are moments of its values
-    (Stein's identity twice), taken of what is left after the quadratic that q stands for: at the optimum they vanish.
+    Costs N values and no gradient. The mean gradient and Hessian of the log density under q are those of the quadratic
+    nearest to its values in weighted squares (Stein's identity twice); the weights are of q over all it was drawn from.
 
     Args:
       log_density: ``[D]`` -> scalar, in z.

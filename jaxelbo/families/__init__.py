@@ -4,6 +4,7 @@ from jaxelbo.families.conditionals import conditional
 from jaxelbo.families.detaching import detached
 from jaxelbo.families.discrete import bernoulli, categorical, one_hot_categorical
 from jaxelbo.families.full_rank_gaussian import full_rank
+from jaxelbo.families.low_rank_gaussian import low_rank
 from jaxelbo.families.mean_field_gaussian import mean_field
 from jaxelbo.families.products import independent, joint
 from jaxelbo.families.sequences import sequential
@@ -16,6 +17,7 @@ __all__ = [
     "full_rank",
     "independent",
     "joint",
+    "low_rank",
     "mean_field",
     "one_hot_categorical",
     "sequential",
