@@ -95,7 +95,7 @@ def test_affine_equivariance(matrix):
 
 
 def test_mean_field_is_equivariant_under_scales():
-    """On correlated entries; where the curvature is a multiple of I its axes are arbitrary, and gradients differ more."""
+    """On correlated entries: where the curvature is a multiple of I its axes are arbitrary, gradients differ more."""
     scales, mixing = np.array([1e5, 1e-5, 3.0, 1e2]), problems.mixing_matrix(4, 10.0)
     infer = functools.partial(jaxelbo.infer, latent_like=np.zeros(4), key=KEY, family=families.mean_field)
     plain = infer(lambda z: problems.log_gammas(mixing @ z))
