@@ -13,7 +13,6 @@ import argparse
 import functools
 import importlib.util
 import pathlib
-import sys
 import time
 from typing import Any
 
@@ -36,7 +35,6 @@ SILENT = 0.5
 
 def read_score(folder: pathlib.Path) -> Any:
     """The module ``score`` of the folder."""
-    sys.path.insert(0, str(folder))
     spec = importlib.util.spec_from_file_location("score", folder / "score.py")
     if spec is None or spec.loader is None:
         raise FileNotFoundError(f"{folder / 'score.py'} is missing.")

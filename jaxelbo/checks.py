@@ -57,6 +57,14 @@ def check_count(value: Any, name: str, *, minimum: int = 1) -> int:
     return count
 
 
+def check_even_count(value: Any, name: str) -> int:
+    """Requires a static even Python integer of at least 2, for draws that come with their mirror images."""
+    count = check_count(value, name, minimum=2)
+    if count % 2:
+        raise ValueError(f"{name} must be even, as draws come with their mirror images, got {count}.")
+    return count
+
+
 def check_scalar(value: Any, name: str) -> jax.Array:
     """Requires one floating-point number and returns it as an array."""
     if not _is_array_like(value):

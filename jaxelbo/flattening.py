@@ -5,7 +5,6 @@ of leaves; the pytree is built only where the user's function is called.
 """
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -74,14 +73,3 @@ def unflatten(layout: Layout, flat: jax.Array) -> Latent:
             for piece, shape, dtype in zip(pieces, layout.shapes, layout.dtypes, strict=True)
         ],
     )
-
-
-def log_density(log_joint: Callable[..., Any], layout: Layout, *data: Any) -> Callable[[jax.Array], jax.Array]:
-    """The log joint as a function of the flat latent ``[D]``, in its dtype; refused where it gives no scalar."""
-    checks.check_callable(log_joint, "log_joint")
-
-    def of_flat(flat: jax.Array) -> jax.Array:
-        value = checks.check_scalar(log_joint(unflatten(layout, flat), *data), "log_joint")
-        return value.astype(layout.dtype)
-
-    return of_flat

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxelbo import gaussian_moves, quasi_random
+from jaxelbo import gaussian_moves, gaussians, quasi_random
 from jaxelbo.algorithms import fixed_draw_ascent, newton_climb, pooled_regression
 from jaxelbo.gaussian_moves import Place
 from jaxelbo.types import Key
@@ -63,7 +63,8 @@ def fit(log_density: LogDensity, start: jax.Array, key: Key, *, is_dense: bool) 
     """
     key_fixed, key_mean_field, key_pooled = jax.random.split(key, 3)
     size = start.size
-    climb, num_climbs, has_mode = _climb(log_density, newton_climb.start(log_density, start))
+    first = newton_climb.start(log_density, start)
+    climb, num_climbs, has_mode = _climb(log_density, first)
     multiples = newton_climb.secant_scales(log_density, climb.point, climb.value, climb.factor)
     is_flat = jnp.isinf(multiples)
     flat_direction = jnp.where(jnp.any(is_flat), climb.factor[:, jnp.argmax(is_flat)], 0)
@@ -97,8 +98,7 @@ def fit(log_density: LogDensity, start: jax.Array, key: Key, *, is_dense: bool) 
         pool = _pool(log_density, place, key_pooled, batch_size, max_batches)
         place, gain = _composed(place, pool.place), pool.gain
         num_evaluations += pool.num_batches * batch_size
-    is_finite = jnp.isfinite(newton_climb.start(log_density, start).value)
-    return place, Course(num_gradients, num_evaluations, is_finite, has_mode, flat_direction, gain)
+    return place, Course(num_gradients, num_evaluations, jnp.isfinite(first.value), has_mode, flat_direction, gain)
 
 
 def _climb(log_density: LogDensity, first: newton_climb.Climb) -> tuple[newton_climb.Climb, jax.Array, jax.Array]:
@@ -174,5 +174,5 @@ def _independent(place: Place) -> Place:
 
 def _composed(base: Place, place: Place) -> Place:
     """A place said in the standard coordinates of ``base``, in z."""
-    factor = gaussian_moves.product(base.factor, place.factor)
+    factor = gaussians.product(base.factor, place.factor)
     return Place(base.loc + gaussian_moves.scaled(base.factor, place.loc), factor, base.log_det + place.log_det)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxelbo import gaussians
+from jaxelbo.gaussians import product
 
 
 class Place(NamedTuple):
@@ -37,11 +38,6 @@ class Direction(NamedTuple):
     gain: jax.Array
 
 
-def product(left: jax.Array, right: jax.Array) -> jax.Array:
-    """A matrix product at the highest precision; the default of GPUs and TPUs would spoil curvatures."""
-    return jnp.matmul(left, right, precision=jax.lax.Precision.HIGHEST)
-
-
 def second_moments(factor: jax.Array, left: jax.Array, right: jax.Array) -> jax.Array:
     """The sum over rows of left right', made symmetric, ``[D, D]``; its diagonal alone for independent entries."""
     if factor.ndim == 1:
@@ -53,6 +49,11 @@ def second_moments(factor: jax.Array, left: jax.Array, right: jax.Array) -> jax.
 def scaled(factor: jax.Array, noise: jax.Array) -> jax.Array:
     """The product of a factor and noise, for noise ``[..., D]``."""
     return product(noise, factor.T) if factor.ndim == 2 else noise * jnp.broadcast_to(factor, noise.shape)
+
+
+def points(place: Place, noise: jax.Array) -> jax.Array:
+    """The points in z that noise ``[S, D]`` stands for."""
+    return place.loc[None] + scaled(place.factor, noise)
 
 
 def pulled_back(factor: jax.Array, gradients: jax.Array) -> jax.Array:
@@ -120,15 +121,14 @@ def place_of(gaussian: gaussians.Diagonal | gaussians.Dense) -> Place:
     scales, log_det = jnp.exp(gaussian.log_scale), jnp.sum(gaussian.log_scale)
     if isinstance(gaussian, gaussians.Diagonal):
         return Place(gaussian.loc, scales, log_det)
-    mixing = jnp.eye(scales.size, dtype=scales.dtype) + jnp.tril(gaussian.unit_tril, -1)
-    return Place(gaussian.loc, scales[:, None] * mixing, log_det)
+    return Place(gaussian.loc, scales[:, None] * gaussians.mixing_matrix(gaussian), log_det)
 
 
-def gaussian_of(place: Place) -> gaussians.Diagonal | gaussians.Dense:
+def gaussian_of(loc: jax.Array, factor: jax.Array) -> gaussians.Diagonal | gaussians.Dense:
     """And back; a root of a covariance becomes triangular without squaring it."""
-    if place.factor.ndim == 1:
-        return gaussians.Diagonal(place.loc, jnp.log(place.factor))
-    upper = jnp.linalg.qr(place.factor.T)[1]
+    if factor.ndim == 1:
+        return gaussians.Diagonal(loc, jnp.log(factor))
+    upper = jnp.linalg.qr(factor.T)[1]
     scale_tril = (upper * jnp.sign(jnp.diag(upper))[:, None]).T
     scales = jnp.diag(scale_tril)
-    return gaussians.Dense(place.loc, jnp.log(scales), jnp.tril(scale_tril / scales[:, None], -1))
+    return gaussians.Dense(loc, jnp.log(scales), jnp.tril(scale_tril / scales[:, None], -1))

@@ -55,7 +55,7 @@ def draw(gaussian: Gaussian, key: Key) -> tuple[jax.Array, jax.Array]:
         key_each, key_common = jax.random.split(key)
         noise = jax.random.normal(key_each, gaussian.loc.shape, gaussian.loc.dtype)
         common = jax.random.normal(key_common, gaussian.low_rank.shape[1:], gaussian.loc.dtype)
-        standardised = noise + _product(gaussian.low_rank, common)
+        standardised = noise + product(gaussian.low_rank, common)
         point = gaussian.loc + jnp.exp(gaussian.log_scale) * standardised
         return point, _low_rank_log_density(gaussian, standardised)
     noise = jax.random.normal(key, gaussian.loc.shape, gaussian.loc.dtype)
@@ -96,7 +96,7 @@ def kl_divergence(q: Diagonal | Dense, p: Diagonal | Dense) -> jax.Array:
     of_diagonal = jnp.sum(jnp.expm1(2 * log_ratio) - 2 * log_ratio)
     if isinstance(q, Diagonal) and isinstance(p, Diagonal):
         return 0.5 * (jnp.sum(shift**2) + of_diagonal)
-    scale = jnp.exp(log_ratio)[:, None] * _mixing_matrix(q)
+    scale = jnp.exp(log_ratio)[:, None] * mixing_matrix(q)
     whitened = _unmix(p, jnp.concatenate([scale, shift[:, None]], axis=1))
     below, shift = jnp.tril(whitened[:, :-1], -1), whitened[:, -1]
     return 0.5 * (jnp.sum(below**2) + jnp.sum(shift**2) + of_diagonal)
@@ -106,10 +106,21 @@ def _log_density_of_noise(gaussian: Diagonal | Dense, noise: jax.Array) -> jax.A
     return -0.5 * jnp.sum(noise**2) - (jnp.sum(gaussian.log_scale) + noise.size * _HALF_LOG_2PI)
 
 
+def mixing_matrix(gaussian: Diagonal | Dense) -> jax.Array:
+    """The factor that is left of a scale matrix when its rows are divided by exp(log_scale), ``[D, D]``."""
+    identity = jnp.eye(gaussian.loc.size, dtype=gaussian.loc.dtype)
+    return identity if isinstance(gaussian, Diagonal) else identity + jnp.tril(gaussian.unit_tril, -1)
+
+
+def product(left: jax.Array, right: jax.Array) -> jax.Array:
+    """A matrix product at the highest precision; the default of GPUs and TPUs would spoil scales and curvatures."""
+    return jnp.matmul(left, right, precision=jax.lax.Precision.HIGHEST)
+
+
 def _low_rank_log_density(gaussian: LowRank, standardised: jax.Array) -> jax.Array:
     """By Woodbury: the inverse of I + W W' is I less a product of rank R, and its determinant is that of I + W'W."""
     root = _inner_root(gaussian)
-    along = jax.scipy.linalg.solve_triangular(root, _product(gaussian.low_rank.T, standardised), lower=True)
+    along = jax.scipy.linalg.solve_triangular(root, product(gaussian.low_rank.T, standardised), lower=True)
     square = jnp.sum(standardised**2) - jnp.sum(along**2)
     log_det = jnp.sum(gaussian.log_scale) + _half_log_det(root)
     return -0.5 * square - log_det - standardised.size * _HALF_LOG_2PI
@@ -118,16 +129,12 @@ def _low_rank_log_density(gaussian: LowRank, standardised: jax.Array) -> jax.Arr
 def _inner_root(gaussian: LowRank) -> jax.Array:
     """The Cholesky factor of I + W'W, ``[R, R]``."""
     rank = gaussian.low_rank.shape[1]
-    inner = _product(gaussian.low_rank.T, gaussian.low_rank)
+    inner = product(gaussian.low_rank.T, gaussian.low_rank)
     return jnp.linalg.cholesky(jnp.eye(rank, dtype=inner.dtype) + inner)
 
 
 def _half_log_det(root: jax.Array) -> jax.Array:
     return jnp.sum(jnp.log(jnp.diag(root)))
-
-
-def _product(left: jax.Array, right: jax.Array) -> jax.Array:
-    return jnp.matmul(left, right, precision=jax.lax.Precision.HIGHEST)
 
 
 def _mix(gaussian: Diagonal | Dense, noise: jax.Array) -> jax.Array:
@@ -136,7 +143,7 @@ def _mix(gaussian: Diagonal | Dense, noise: jax.Array) -> jax.Array:
         return noise
     # The vector stands on the left, so that `vmap` over draws makes a product [S, D] x [D, D] without transposing.
     upper = jnp.tril(gaussian.unit_tril, -1).T
-    return noise + jnp.matmul(noise, upper, precision=jax.lax.Precision.HIGHEST)
+    return noise + product(noise, upper)
 
 
 def _unmix(gaussian: Diagonal | Dense, columns: jax.Array) -> jax.Array:
@@ -159,10 +166,5 @@ def _solve_unit_lower_jvp(
     # XLA's CPU backend. Joined before the solve, the tangents need one, and so does the gradient.
     (matrix, columns), (matrix_dot, columns_dot) = primals, tangents
     solution = _solve_unit_lower(matrix, columns)
-    moved = columns_dot - jnp.matmul(jnp.tril(matrix_dot, -1), solution, precision=jax.lax.Precision.HIGHEST)
+    moved = columns_dot - product(jnp.tril(matrix_dot, -1), solution)
     return solution, jax.scipy.linalg.solve_triangular(matrix, moved, lower=True, unit_diagonal=True)
-
-
-def _mixing_matrix(gaussian: Diagonal | Dense) -> jax.Array:
-    identity = jnp.eye(gaussian.loc.size, dtype=gaussian.loc.dtype)
-    return identity if isinstance(gaussian, Diagonal) else identity + jnp.tril(gaussian.unit_tril, -1)

@@ -11,7 +11,17 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxelbo import checks, families, flattening, gaussian_fits, gaussian_moves, gaussians, pareto, stepping
+from jaxelbo import (
+    checks,
+    families,
+    flattening,
+    gaussian_fits,
+    gaussian_moves,
+    gaussians,
+    monte_carlo,
+    pareto,
+    stepping,
+)
 from jaxelbo.algorithms import gaussian_targets
 from jaxelbo.statuses import NAMES, Status
 from jaxelbo.types import Family, Key, Latent, LogJoint, Params
@@ -128,15 +138,15 @@ def _infer(
     start: jax.Array,
     key: Key,
 ) -> Inference:
-    log_density = flattening.log_density(log_joint, layout)
     family = constructor(flattening.unflatten(layout, start))
     form = gaussian_targets.check_gaussian(log_joint, family)
+    log_density = monte_carlo.log_density(log_joint, family.unflatten)
     key_fit, key_judge = jax.random.split(key)
     place, course = gaussian_fits.fit(log_density, start, key_fit, is_dense=form is gaussians.Dense)
-    params = gaussian_moves.gaussian_of(place)._asdict()
+    params = gaussian_moves.gaussian_of(place.loc, place.factor)._asdict()
 
     noise = jax.random.normal(key_judge, (num_samples, start.size), start.dtype)
-    values = jax.vmap(log_density)(place.loc[None] + gaussian_moves.scaled(place.factor, noise))
+    values = jax.vmap(log_density)(gaussian_moves.points(place, noise))
     values = jnp.where(jnp.isnan(values), -jnp.inf, values)
     log_weights = values + 0.5 * jnp.sum(noise**2, axis=1) + place.log_det + start.size * 0.5 * math.log(2 * math.pi)
     elbo, pareto_k = jnp.mean(log_weights), pareto.smooth(log_weights).pareto_k

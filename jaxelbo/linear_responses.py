@@ -65,9 +65,7 @@ def linear_response(
     checks.check_callable(log_joint, "log_joint")
     checks.check_params(params, family)
     checks.check_key(key)
-    num_samples = checks.check_count(num_samples, "num_samples", minimum=2)
-    if num_samples % 2:
-        raise ValueError(f"num_samples must be even, as draws come with their mirror images, got {num_samples}.")
+    num_samples = checks.check_even_count(num_samples, "num_samples")
     if family.location_and_scale is None:
         raise ValueError(f"linear_response needs means in closed form, which family {family.name} has not.")
     num_scores = jax.eval_shape(lambda: monte_carlo.draw_and_scores(params, key, family)[2]).shape[0]
@@ -86,8 +84,7 @@ def linear_response(
         # Balanced draws make the Hessian of a quadratic exact, without which a flat direction would drown in noise.
         place = gaussian_moves.place_of(family.distribution(params))
         noise = quasi_random.balanced_normals(key, num_samples, place.loc.size, place.loc.dtype)
-        points = place.loc[None] + gaussian_moves.scaled(place.factor, noise)
-        values = jax.vmap(lambda point: monte_carlo.evaluate(log_joint, family.unflatten(point), flat.dtype))(points)
+        values = jax.vmap(monte_carlo.log_density(log_joint, family.unflatten))(gaussian_moves.points(place, noise))
         return jnp.mean(values) + place.log_det
 
     def means(flat: jax.Array) -> jax.Array:
@@ -102,6 +99,6 @@ def linear_response(
     scaled = curvature * scales[:, None] * scales[None] + jnp.diag(is_idle.astype(flat.dtype))
     root = jnp.linalg.cholesky(0.5 * (scaled + scaled.T))
     solved = jax.scipy.linalg.solve_triangular(root, (jacobian * scales[None]).T, lower=True)
-    covariance = jnp.matmul(solved.T, solved, precision=jax.lax.Precision.HIGHEST)
+    covariance = gaussians.product(solved.T, solved)
     like, to_latent = ravel_pytree(family.location_and_scale(params)[0])
     return LinearResponse(to_latent(jnp.sqrt(jnp.diag(covariance)).astype(like.dtype)), covariance)

@@ -27,6 +27,13 @@ def evaluate(log_joint: LogJoint, latent: Latent, dtype: jax.typing.DTypeLike) -
     return checks.check_scalar(log_joint(latent), "log_joint").astype(dtype)
 
 
+def log_density(
+    log_joint: Callable[..., jax.Array], unflatten: Callable[[jax.Array], Latent] | None, *data: PyTree
+) -> Callable[[jax.Array], jax.Array]:
+    """The log joint as a function of the flat latent ``[D]``, in its dtype; ``unflatten`` of a family that has it."""
+    return lambda flat: evaluate(lambda latent: log_joint(latent, *data), unflatten(flat), flat.dtype)
+
+
 def draw_and_scores(params: Params, key: Key, family: Family) -> tuple[Latent, jax.Array, jax.Array]:
     """A draw, its log-probability and its score log-probabilities ``[P]``, in one pass where the family has one."""
     if family.sample_and_scores is not None:

@@ -9,3 +9,10 @@ def dtype(request):
     """Runs a test in both precisions; inside, jax makes arrays of that dtype."""
     with jax.enable_x64(request.param == "float64"):
         yield request.param
+
+
+@pytest.fixture
+def float64():
+    """Runs a test in double precision."""
+    with jax.enable_x64(True):
+        yield

@@ -16,10 +16,7 @@ from tests import gaussian_problems as problems
 KEY = jax.random.key(0)
 
 
-@pytest.fixture(autouse=True)
-def _float64():
-    with jax.enable_x64(True):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def regression(seed=0, num_rows=80):

@@ -14,10 +14,7 @@ from tests import gaussian_problems as problems
 KEY = jax.random.key(0)
 
 
-@pytest.fixture(autouse=True)
-def _float64():
-    with jax.enable_x64(True):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 @pytest.mark.parametrize("constructor", [families.mean_field, families.full_rank])

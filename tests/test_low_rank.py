@@ -12,10 +12,7 @@ from jaxelbo import families
 KEY = jax.random.key(0)
 
 
-@pytest.fixture(autouse=True)
-def _float64():
-    with jax.enable_x64(True):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def make():

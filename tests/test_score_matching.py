@@ -21,10 +21,7 @@ METHODS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _float64():
-    with jax.enable_x64(True):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def gaussian(z):

@@ -49,8 +49,7 @@ def improve(
       root: as in `gaussian_moves.direction`, in z; ``None`` for a dense factor.
     """
     num_samples = len(noise)
-    points = place.loc[None] + gaussian_moves.scaled(place.factor, noise)
-    values, gradients = jax.vmap(jax.value_and_grad(log_density))(points)
+    values, gradients = jax.vmap(jax.value_and_grad(log_density))(gaussian_moves.points(place, noise))
     gradients = gaussian_moves.pulled_back(place.factor, gradients)
     is_finite = jnp.all(jnp.isfinite(values)) & jnp.all(jnp.isfinite(gradients))
     gradients = jnp.where(is_finite, gradients, -noise)
@@ -67,8 +66,7 @@ def improve(
 
     def objective(length: jax.Array) -> jax.Array:
         there = gaussian_moves.moved(place, direction, length)
-        points = there.loc[None] + gaussian_moves.scaled(there.factor, noise)
-        return jnp.mean(jax.vmap(log_density)(points)) + there.log_det
+        return jnp.mean(jax.vmap(log_density)(gaussian_moves.points(there, noise))) + there.log_det
 
     def is_too_long(tried: tuple[jax.Array, jax.Array]) -> jax.Array:
         count, found = tried

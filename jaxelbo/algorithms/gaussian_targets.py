@@ -1,12 +1,12 @@
 """What algorithms that fit a Gaussian ask of their log joint and family."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 
-from jaxelbo import checks, gaussians
-from jaxelbo.types import Family, LogJoint
+from jaxelbo import checks, gaussian_moves, gaussians
+from jaxelbo.gaussian_moves import Place
+from jaxelbo.types import Family, LogJoint, Params
 
 
 def check_gaussian(log_joint: LogJoint, family: Family) -> type:
@@ -28,19 +28,17 @@ def _distribution(family: Family) -> Any:
     return family.distribution(family.init(jax.random.key(0)))  # for its type: nothing is drawn
 
 
-def check_even(num_samples: int) -> int:
-    """Requires a static even count, at least 2."""
-    num_samples = checks.check_count(num_samples, "num_samples", minimum=2)
-    if num_samples % 2:
-        raise ValueError(f"num_samples must be even, as draws come with their mirror images, got {num_samples}.")
-    return num_samples
+def first_place(family: Family, params: Params) -> Place:
+    """The Gaussian that an algorithm starts from, of params that are the family's."""
+    checks.check_params(params, family)
+    return gaussian_moves.place_of(family.distribution(params))
 
 
-def log_density(log_joint: LogJoint, family: Family, *data: Any) -> Callable[[jax.Array], jax.Array]:
-    """The log joint as a function of the family's flat latent ``[D]``."""
+def params_of(state: Any) -> Params:
+    """The family's params, of a state that holds a ``place``."""
+    return gaussian_moves.gaussian_of(state.place.loc, state.place.factor)._asdict()
 
-    def of_flat(flat: jax.Array) -> jax.Array:
-        value = checks.check_scalar(log_joint(family.unflatten(flat), *data), "log_joint")
-        return value.astype(flat.dtype)
 
-    return of_flat
+def place_of(state: Any) -> Place:
+    """The part of such a state that must stay finite."""
+    return state.place

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxelbo import checks, gaussian_moves, gaussians, quasi_random
+from jaxelbo import checks, gaussian_moves, gaussians, monte_carlo, quasi_random
 from jaxelbo.algorithms import fixed_draw_ascent, gaussian_targets, newton_climb
 from jaxelbo.algorithms.fixed_draw_ascent import FixedDrawInfo
 from jaxelbo.gaussian_moves import Place
@@ -48,9 +48,11 @@ def fixed_draws(log_joint: LogJoint, family: Family, *, num_samples: int) -> Alg
     0.44
     """
     gaussian_targets.check_gaussian(log_joint, family)
-    num_samples = gaussian_targets.check_even(num_samples)
+    num_samples = checks.check_even_count(num_samples, "num_samples")
     init = Applied(_init_fixed, (family, num_samples))
-    return Algorithm(init, Applied(_step, (log_joint, family, num_samples)), _params, _vital)
+    return Algorithm(
+        init, Applied(_step, (log_joint, family, num_samples)), gaussian_targets.params_of, gaussian_targets.place_of
+    )
 
 
 def natural_gradient(log_joint: LogJoint, family: Family, *, num_samples: int) -> Algorithm:
@@ -83,15 +85,11 @@ def natural_gradient(log_joint: LogJoint, family: Family, *, num_samples: int) -
     3.0
     """
     gaussian_targets.check_gaussian(log_joint, family)
-    num_samples = gaussian_targets.check_even(num_samples)
+    num_samples = checks.check_even_count(num_samples, "num_samples")
     init = Applied(_init_fresh, (family,))
-    return Algorithm(init, Applied(_step, (log_joint, family, num_samples)), _params, _vital)
-
-
-class LaplaceState(NamedTuple):
-    """The climb so far."""
-
-    climb: newton_climb.Climb
+    return Algorithm(
+        init, Applied(_step, (log_joint, family, num_samples)), gaussian_targets.params_of, gaussian_targets.place_of
+    )
 
 
 def laplace(log_joint: LogJoint, family: Family) -> Algorithm:
@@ -128,14 +126,14 @@ def laplace(log_joint: LogJoint, family: Family) -> Algorithm:
 
 
 def _init_fixed(family: Family, num_samples: int, params: Params, key: Key, *data: Any) -> NaturalGradientState:
-    place = _init_fresh(family, params, key, *data).place
+    del data
+    place = gaussian_targets.first_place(family, params)
     return NaturalGradientState(place, quasi_random.balanced_normals(key, num_samples, place.loc.size, place.loc.dtype))
 
 
 def _init_fresh(family: Family, params: Params, key: Key, *data: Any) -> NaturalGradientState:
     del key, data
-    checks.check_params(params, family)
-    return NaturalGradientState(gaussian_moves.place_of(family.distribution(params)), None)
+    return NaturalGradientState(gaussian_targets.first_place(family, params), None)
 
 
 def _step(
@@ -144,38 +142,30 @@ def _step(
     place, noise = state
     if noise is None:
         noise = quasi_random.balanced_normals(key, num_samples, place.loc.size, place.loc.dtype)
-    place, info = fixed_draw_ascent.improve(gaussian_targets.log_density(log_joint, family, *data), place, noise, None)
+    place, info = fixed_draw_ascent.improve(
+        monte_carlo.log_density(log_joint, family.unflatten, *data), place, noise, None
+    )
     return state._replace(place=place), info
 
 
-def _params(state: NaturalGradientState) -> Params:
-    return gaussian_moves.gaussian_of(state.place)._asdict()
-
-
-def _vital(state: NaturalGradientState) -> Place:
-    return state.place
-
-
-def _init_laplace(log_joint: LogJoint, family: Family, params: Params, key: Key, *data: Any) -> LaplaceState:
+def _init_laplace(log_joint: LogJoint, family: Family, params: Params, key: Key, *data: Any) -> newton_climb.Climb:
     del key
-    checks.check_params(params, family)
-    place = gaussian_moves.place_of(family.distribution(params))
-    first = newton_climb.start(gaussian_targets.log_density(log_joint, family, *data), place.loc)
-    return LaplaceState(first._replace(factor=place.factor))
+    place = gaussian_targets.first_place(family, params)
+    first = newton_climb.start(monte_carlo.log_density(log_joint, family.unflatten, *data), place.loc)
+    return first._replace(factor=place.factor)
 
 
 def _step_laplace(
-    log_joint: LogJoint, family: Family, state: LaplaceState, key: Key, *data: Any
-) -> tuple[LaplaceState, newton_climb.NewtonInfo]:
+    log_joint: LogJoint, family: Family, state: newton_climb.Climb, key: Key, *data: Any
+) -> tuple[newton_climb.Climb, newton_climb.NewtonInfo]:
     del key
-    at = newton_climb.climb(gaussian_targets.log_density(log_joint, family, *data), state.climb)
-    return LaplaceState(at), newton_climb.NewtonInfo(at.value, at.decrement)
+    at = newton_climb.climb(monte_carlo.log_density(log_joint, family.unflatten, *data), state)
+    return at, newton_climb.NewtonInfo(at.value, at.decrement)
 
 
-def _params_laplace(state: LaplaceState) -> Params:
-    climb = state.climb
-    return gaussian_moves.gaussian_of(Place(climb.point, climb.factor, climb.value))._asdict()
+def _params_laplace(state: newton_climb.Climb) -> Params:
+    return gaussian_moves.gaussian_of(state.point, state.factor)._asdict()
 
 
-def _vital_laplace(state: LaplaceState) -> tuple[jax.Array, ...]:
-    return state.climb.point, state.climb.value, state.climb.factor
+def _vital_laplace(state: newton_climb.Climb) -> tuple[jax.Array, ...]:
+    return state.point, state.value, state.factor

@@ -1,13 +1,15 @@
 """Newton's climb of a log density that need not be concave, and the scales of what it finds by secants."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxelbo import checks, flattening
-from jaxelbo.gaussian_moves import product, pulled_back
+from jaxelbo import checks, flattening, monte_carlo
+from jaxelbo.gaussian_moves import pulled_back
+from jaxelbo.gaussians import product
 from jaxelbo.types import Algorithm, Applied, Key, Latent, LogJoint
 
 LogDensity = Callable[[jax.Array], jax.Array]
@@ -75,12 +77,12 @@ def climb(log_density: LogDensity, at: Climb) -> Climb:
     along = product(axes.T, scales * pulled_back(at.factor, gradient_at(at.point)))
 
     def steps(weights: jax.Array) -> jax.Array:
-        return product(along * weights if weights.ndim == 1 else along[None] * weights, factor.T)
+        return product(along[None] * weights, factor.T)
 
     dampings, lengths = jnp.asarray(DAMPINGS, along.dtype), jnp.asarray(LENGTHS, along.dtype)
     signed_lengths = jnp.asarray(SIGNED_LENGTHS, along.dtype)
     damped = lengths[:, None, None] * steps(1 / (curvatures[None] + dampings[:, None]))[None]
-    signed = signed_lengths[:, None] * steps(jnp.where(values < 0, -1, 1) / curvatures)[None]
+    signed = signed_lengths[:, None] * steps((jnp.where(values < 0, -1, 1) / curvatures)[None])
     candidates = at.point[None] + jnp.concatenate([signed, damped.reshape(-1, along.size)])
     found = jax.vmap(log_density)(candidates)
     found = jnp.where(jnp.isfinite(found), found, -jnp.inf)
@@ -165,17 +167,21 @@ def newton(log_joint: LogJoint) -> Algorithm:
     return Algorithm(Applied(_init, (log_joint,)), Applied(_step, (log_joint,)), _latent, _vital)
 
 
+def _log_density(log_joint: LogJoint, layout: flattening.Layout, *data: object) -> LogDensity:
+    return monte_carlo.log_density(log_joint, functools.partial(flattening.unflatten, layout), *data)
+
+
 def _init(log_joint: LogJoint, latent: Latent, key: Key, *data: object) -> NewtonState:
     del key
     layout = flattening.layout_of(latent)
     flat = flattening.flatten(layout, latent)
-    return NewtonState(latent, start(flattening.log_density(log_joint, layout, *data), flat))
+    return NewtonState(latent, start(_log_density(log_joint, layout, *data), flat))
 
 
 def _step(log_joint: LogJoint, state: NewtonState, key: Key, *data: object) -> tuple[NewtonState, NewtonInfo]:
     del key
     layout = flattening.layout_of(state.latent)
-    at = climb(flattening.log_density(log_joint, layout, *data), state.climb)
+    at = climb(_log_density(log_joint, layout, *data), state.climb)
     return NewtonState(flattening.unflatten(layout, at.point), at), NewtonInfo(at.value, at.decrement)
 
 

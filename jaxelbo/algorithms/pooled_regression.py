@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jaxelbo import gaussian_moves, quasi_random
 from jaxelbo.gaussian_moves import Place
+from jaxelbo.gaussians import product
 from jaxelbo.types import Key
 
 LogDensity = Callable[[jax.Array], jax.Array]
@@ -97,8 +98,8 @@ def grow(log_density: LogDensity, base: Place, pool: Pool, key: Key) -> Pool:
     batch_size, size = pool.points.shape[1:]
     inflation = jnp.asarray(INFLATION, pool.points.dtype)
     noise = quasi_random.balanced_normals(key, batch_size, size, pool.points.dtype)
-    points = pool.place.loc[None] + inflation * gaussian_moves.scaled(pool.place.factor, noise)
-    values = jax.vmap(log_density)(base.loc[None] + gaussian_moves.scaled(base.factor, points))
+    points = gaussian_moves.points(pool.place, inflation * noise)
+    values = jax.vmap(log_density)(gaussian_moves.points(base, points))
     values = jnp.where(jnp.isfinite(values), values, -jnp.inf)
     drawn_from = pool.place._replace(log_det=pool.place.log_det + size * math.log(INFLATION))
 
@@ -136,7 +137,8 @@ def _settle(pool: Pool) -> Pool:
 
     def body(carry: _Course) -> _Course:
         now, length, count, first_gain = carry
-        there = look(*_moved(now.place, now.inverse, now.direction, length))
+        place = gaussian_moves.moved(now.place, now.direction, length)
+        there = look(place, gaussian_moves.moved_inverse(now.inverse, now.direction, length))
         is_first = count == 0  # a step of length 0: the look at where q stands, by the same compiled code
         is_seen = there.effective_size > jnp.minimum(3 * num_features, now.effective_size)
         is_better = is_first | (is_seen & (there.direction.gain < now.direction.gain))
@@ -172,13 +174,13 @@ def _quadratic(values: jax.Array, weights: jax.Array, noise: jax.Array) -> tuple
 
     def evaluate(coefficients: tuple[jax.Array, ...]) -> jax.Array:
         constant, slope, curvature = coefficients
-        squares = jnp.sum(gaussian_moves.product(noise, curvature) * noise, axis=1) - jnp.trace(curvature)
-        return constant + gaussian_moves.product(noise, slope) + math.sqrt(0.5) * squares
+        squares = jnp.sum(product(noise, curvature) * noise, axis=1) - jnp.trace(curvature)
+        return constant + product(noise, slope) + math.sqrt(0.5) * squares
 
     def project(values: jax.Array) -> tuple[jax.Array, ...]:
         weighted = weights * values
         slopes = weighted[:, None] * noise
-        moments = gaussian_moves.product(slopes.T, noise)
+        moments = product(slopes.T, noise)
         constant = jnp.sum(weighted)
         curvature = moments - constant * jnp.eye(noise.shape[1], dtype=noise.dtype)
         return constant, jnp.sum(slopes, axis=0), math.sqrt(0.5) * 0.5 * (curvature + curvature.T)
@@ -196,14 +198,6 @@ def _quadratic(values: jax.Array, weights: jax.Array, noise: jax.Array) -> tuple
         maxiter=NUM_CONJUGATE,
     )
     return solution[1], math.sqrt(2) * solution[2]
-
-
-def _moved(
-    place: Place, inverse: jax.Array, direction: gaussian_moves.Direction, length: jax.Array
-) -> tuple[Place, jax.Array]:
-    """`gaussian_moves.moved`, and the inverse of its factor without a solve."""
-    there = gaussian_moves.moved(place, direction, length)
-    return there, gaussian_moves.moved_inverse(inverse, direction, length)
 
 
 def _log_density(place: Place, inverse: jax.Array, points: jax.Array) -> tuple[jax.Array, jax.Array]:

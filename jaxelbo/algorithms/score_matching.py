@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxelbo import checks, gaussian_moves, gaussians, quasi_random
+from jaxelbo import checks, gaussian_moves, gaussians, monte_carlo, quasi_random
 from jaxelbo.algorithms import gaussian_targets
-from jaxelbo.gaussian_moves import Place, product
+from jaxelbo.gaussian_moves import Place
+from jaxelbo.gaussians import product
 from jaxelbo.types import Algorithm, Applied, Family, Key, LogJoint, Params
 
 
@@ -56,7 +57,7 @@ def batch_and_match(log_joint: LogJoint, family: Family, *, num_samples: int, st
         raise ValueError(f"step_size must be a positive number, got {checks.describe(step_size)}.")
     num_samples = _check(log_joint, family, num_samples)
     step = Applied(_step_batch_and_match, (log_joint, family, num_samples, float(step_size)))
-    return Algorithm(Applied(_init, (family,)), step, _params, _vital)
+    return Algorithm(Applied(_init, (family,)), step, gaussian_targets.params_of, gaussian_targets.place_of)
 
 
 def gaussian_score_matching(log_joint: LogJoint, family: Family, *, num_samples: int) -> Algorithm:
@@ -88,27 +89,18 @@ def gaussian_score_matching(log_joint: LogJoint, family: Family, *, num_samples:
     """
     num_samples = _check(log_joint, family, num_samples)
     step = Applied(_step_score_matching, (log_joint, family, num_samples))
-    return Algorithm(Applied(_init, (family,)), step, _params, _vital)
+    return Algorithm(Applied(_init, (family,)), step, gaussian_targets.params_of, gaussian_targets.place_of)
 
 
 def _check(log_joint: LogJoint, family: Family, num_samples: int) -> int:
     if gaussian_targets.check_gaussian(log_joint, family) is not gaussians.Dense:
         raise ValueError(f"scores are matched by a full covariance: family must be full_rank, got {family.name}.")
-    return gaussian_targets.check_even(num_samples)
+    return checks.check_even_count(num_samples, "num_samples")
 
 
 def _init(family: Family, params: Params, key: Key, *data: Any) -> ScoreMatchingState:
     del key, data
-    checks.check_params(params, family)
-    return ScoreMatchingState(gaussian_moves.place_of(family.distribution(params)))
-
-
-def _params(state: ScoreMatchingState) -> Params:
-    return gaussian_moves.gaussian_of(state.place)._asdict()
-
-
-def _vital(state: ScoreMatchingState) -> Place:
-    return state.place
+    return ScoreMatchingState(gaussian_targets.first_place(family, params))
 
 
 def _draw(
@@ -116,8 +108,8 @@ def _draw(
 ) -> tuple[jax.Array, jax.Array, ScoreMatchingInfo]:
     """Draws and scores ``[S, D]`` in the standard coordinates of q, where q's own score is minus the draw."""
     noise = quasi_random.balanced_normals(key, num_samples, place.loc.size, place.loc.dtype)
-    gradient_at = jax.grad(gaussian_targets.log_density(log_joint, family, *data))
-    gradients = jax.vmap(gradient_at)(place.loc[None] + gaussian_moves.scaled(place.factor, noise))
+    gradient_at = jax.grad(monte_carlo.log_density(log_joint, family.unflatten, *data))
+    gradients = jax.vmap(gradient_at)(gaussian_moves.points(place, noise))
     scores = gaussian_moves.pulled_back(place.factor, gradients)
     return noise, scores, ScoreMatchingInfo(jnp.mean(jnp.sum((scores + noise) ** 2, axis=1)))
 

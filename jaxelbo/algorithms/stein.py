@@ -1,12 +1,13 @@
 """Stein variational gradient descent: particles that climb the log joint and repel one another."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxelbo import checks, flattening
+from jaxelbo import checks, flattening, gaussians, monte_carlo
 from jaxelbo.types import Algorithm, Applied, Key, Latent, LogJoint
 
 
@@ -81,7 +82,7 @@ def _step(
         jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), state.latents)
     )
     points = jax.vmap(lambda latent: flattening.flatten(layout, latent))(state.latents)
-    density = flattening.log_density(log_joint, layout, *data)
+    density = monte_carlo.log_density(log_joint, functools.partial(flattening.unflatten, layout), *data)
     values, gradients = jax.vmap(jax.value_and_grad(density))(points)
     direction, discrepancy = _direction(points, gradients)
     descent = jax.vmap(lambda flat: flattening.unflatten(layout, -flat))(direction)
@@ -99,10 +100,10 @@ def _direction(points: jax.Array, gradients: jax.Array) -> tuple[jax.Array, jax.
     width = jnp.median(squares) / jnp.log(count + 1.0)
     width = jnp.where(width > 0, width, 1).astype(points.dtype)
     kernel = jnp.exp(-squares / width)
-    pull = jnp.matmul(kernel, gradients, precision=jax.lax.Precision.HIGHEST)
+    pull = gaussians.product(kernel, gradients)
     push = 2 / width * jnp.sum(kernel[..., None] * differences, axis=1)
     # Stein's kernel: the inner products of all pairs of (score + derivative of the kernel).
-    scores = jnp.matmul(gradients, gradients.T, precision=jax.lax.Precision.HIGHEST)
+    scores = gaussians.product(gradients, gradients.T)
     crossed = 2 / width * jnp.sum(differences * (gradients[:, None] - gradients[None]), axis=-1)
     trace = 2 * size / width - 4 * squares / width**2
     return (pull + push) / count, jnp.mean(kernel * (scores + crossed + trace))

@@ -60,9 +60,7 @@ def measure_valued(
         key_draw, key_slopes = jax.random.split(key)
         flat = draw(fixed, key_draw)
 
-        def evaluate(flat: jax.Array) -> jax.Array:
-            return monte_carlo.evaluate(log_joint, family.unflatten(flat), flat.dtype)
-
+        evaluate = monte_carlo.log_density(log_joint, family.unflatten)
         value = evaluate(flat)
         return value, slopes_at(jax.vmap(evaluate), fixed, flat, value, key_slopes)
 
