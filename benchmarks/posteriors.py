@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("--float32", action="store_true")
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", not options.float32)
-    score, console = read_score(options.folder), Console()
+    score, console = read_score(options.folder), Console(width=180)
     table = Table(title=f"{options.family}, {options.seeds} seeds; jax {jax.__version__}, jaxlib {jaxlib.__version__}, "
                         f"{jax.default_backend()}, {'float32' if options.float32 else 'float64'}")  # fmt: skip
     columns = ("posterior", "start", "status", "gradients", "values", "k", "KL above floor", "worst", "mean", "log sd",

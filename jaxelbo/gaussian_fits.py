@@ -18,7 +18,8 @@ from jaxelbo.types import Key
 LogDensity = Callable[[jax.Array], jax.Array]
 
 MAX_CLIMB = 40
-MAX_FIXED = 16
+MAX_FIXED = 20
+MEMORY = 8
 MAX_POOLED = 13
 MIN_POOLED = 3
 BATCH_SIZE = 512
@@ -81,17 +82,17 @@ def fit(log_density: LogDensity, start: jax.Array, key: Key, *, is_dense: bool) 
 
     if not is_dense:
         # The full-rank fit gives the mean its Newton steps; a few draws come near, many settle.
-        root, place = fixed.place.factor, _independent(fixed.place)
+        root, place = fixed.ascent.place.factor, _independent(fixed.ascent.place)
         for draws, tolerance, max_steps in ((32, ENOUGH, 12), (128, SETTLED, 6)):
             num_draws = max(draws, 2 * (size + 2))
             key_draws = jax.random.fold_in(key_mean_field, draws)
             noise = quasi_random.balanced_normals(key_draws, num_draws, size, start.dtype)
             fixed = _fix_draws(log_density, place, noise, root, tolerance, max_steps)
-            place = fixed.place
+            place = fixed.ascent.place
             num_gradients += fixed.count * num_draws
             num_evaluations += fixed.num_evaluations
 
-    place, gain = fixed.place, fixed.gain
+    place, gain = fixed.ascent.place, fixed.gain
     if is_pooled:
         batch_size = max(BATCH_SIZE, 4 * (1 + size + size * (size + 1) // 2) // 2 * 2)
         max_batches = max(MIN_POOLED, MAX_POOLED * BATCH_SIZE // batch_size)
@@ -125,7 +126,7 @@ def _climb(log_density: LogDensity, first: newton_climb.Climb) -> tuple[newton_c
 class _Fixed(NamedTuple):
     """A fit on fixed draws under way."""
 
-    place: Place
+    ascent: fixed_draw_ascent.Ascent
     count: jax.Array
     num_evaluations: jax.Array
     gain: jax.Array
@@ -139,14 +140,19 @@ def _fix_draws(
         return (at.count < max_steps) & (at.gain > tolerance) & at.may_rise
 
     def body(at: _Fixed) -> _Fixed:
-        place, info = fixed_draw_ascent.improve(log_density, at.place, noise, root)
+        ascent, info = fixed_draw_ascent.improve(log_density, at.ascent, noise, root)
         gain = jnp.where(info.is_finite, info.gain, jnp.inf)
-        may_rise = info.is_improved | ~info.is_finite
-        return _Fixed(place, at.count + 1, at.num_evaluations + info.num_evaluations, gain, may_rise)
+        # Where a remembered step did not lead up, a natural one may.
+        may_rise = info.is_improved | ~info.is_finite | jnp.any(at.ascent.memory.steps != 0)
+        return _Fixed(ascent, at.count + 1, at.num_evaluations + info.num_evaluations, gain, may_rise)
 
     zero = jnp.zeros((), jnp.int32)
     return jax.lax.while_loop(
-        goes_on, body, _Fixed(place, zero, zero, jnp.asarray(jnp.inf, noise.dtype), jnp.asarray(True))
+        goes_on,
+        body,
+        _Fixed(
+            fixed_draw_ascent.start(place, MEMORY), zero, zero, jnp.asarray(jnp.inf, noise.dtype), jnp.asarray(True)
+        ),
     )
 
 

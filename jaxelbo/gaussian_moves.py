@@ -5,6 +5,7 @@ entries. Everything is said in the Gaussian's own standard coordinates, where it
 on the units of the latent, and curvatures near 1 are computed without loss however ill-conditioned the covariance is.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -61,35 +62,76 @@ def pulled_back(factor: jax.Array, gradients: jax.Array) -> jax.Array:
     return product(gradients, factor) if factor.ndim == 2 else gradients * jnp.broadcast_to(factor, gradients.shape)
 
 
-def direction(
-    gradient: jax.Array, hessian: jax.Array, root: jax.Array | None, *, smallest: float, largest: float
-) -> Direction:
-    """The natural-gradient step of q = N(0, I), from E_q[gradient] ``[D]`` and E_q[Hessian].
+def direction(gradient: jax.Array, hessian: jax.Array, *, smallest: float, largest: float) -> Direction:
+    """The natural-gradient step of q = N(0, I), from E_q[gradient] ``[D]`` and E_q[Hessian] ``[D, D]``.
 
-    The best Gaussian has gradient 0 and Hessian -I, or -1 on the diagonal where entries are independent.
+    The best Gaussian has gradient 0 and Hessian -I.
 
     Args:
       gradient: of the log density, in standard coordinates.
-      hessian: of the log density, symmetric ``[D, D]``; for independent entries its diagonal ``[D]``.
-      root: for independent entries a square root ``[D, D]`` of the covariance that a Newton step of the mean uses: the
-        curvature of each entry alone overshoots where entries are correlated. ``None`` takes those, and is the only
-        choice for a dense Hessian, which has all.
+      hessian: of the log density, symmetric.
       smallest: precisions below are taken for this, negative ones too.
       largest: and those above for this, but for the step of the mean, which would overshoot.
     """
+    values, axes = jnp.linalg.eigh(-hessian)
+    step = product(axes, product(axes.T, gradient) / jnp.maximum(values, smallest))
+    gain = 0.5 * jnp.vdot(gradient, step) + 0.25 * jnp.sum((values - 1) ** 2)
+    return Direction(step, jnp.clip(values, smallest, largest), axes, gain)
+
+
+def slope(gradient: jax.Array, hessian: jax.Array) -> jax.Array:
+    """The bound's gradient in the mean ``[D]`` and the logarithm of the factor, flat, in q's standard coordinates.
+
+    ``gradient`` and ``hessian`` are means under q, as in `direction`; symmetric factors alone are spoken of.
+    """
+    if hessian.ndim == 1:
+        return jnp.concatenate([gradient, hessian + 1])
+    return jnp.concatenate([gradient, jnp.ravel(hessian + jnp.eye(len(hessian), dtype=hessian.dtype))])
+
+
+def natural_steps(
+    hessian: jax.Array, root: jax.Array | None, *, smallest: float, largest: float
+) -> Callable[[jax.Array], jax.Array]:
+    """A symmetric positive linear map that takes the `slope` to the natural-gradient step.
+
+    Args:
+      hessian: E_q[Hessian] of the log density, symmetric ``[D, D]``; for independent entries its diagonal ``[D]``.
+      root: for independent entries a square root ``[D, D]`` of the covariance that a Newton step of the mean uses: the
+        curvature of each entry alone overshoots where entries are correlated. ``None`` takes those, and is the only
+        choice for a dense Hessian, which has all.
+      smallest: precisions below are taken for this, as in `direction`.
+      largest: and those above for this, but for the step of the mean.
+    """
+    size = len(hessian)
     if hessian.ndim == 2:
         values, axes = jnp.linalg.eigh(-hessian)
     else:
         values, axes = -hessian, None
-    steepness = jnp.maximum(values, smallest)
-    if root is not None:
-        step = product(root, product(root.T, gradient))
-    elif axes is not None:
-        step = product(axes, product(axes.T, gradient) / steepness)
-    else:
-        step = gradient / steepness
-    gain = 0.5 * jnp.vdot(gradient, step) + 0.25 * jnp.sum((values - 1) ** 2)
-    return Direction(step, jnp.clip(values, smallest, largest), axes, gain)
+    steepness, lack = jnp.maximum(values, smallest), 1 - values
+    is_near = jnp.abs(lack) < 1e-3
+    shares = jnp.where(is_near, 0.5, -0.5 * jnp.log(jnp.clip(values, smallest, largest)) / jnp.where(is_near, 1, lack))
+
+    def apply(vector: jax.Array) -> jax.Array:
+        of_mean, of_factor = vector[:size], vector[size:]
+        if axes is None:
+            step = of_mean / steepness if root is None else product(root, product(root.T, of_mean))
+            return jnp.concatenate([step, shares * of_factor])
+        step = product(axes, product(axes.T, of_mean) / steepness)
+        inside = product(axes.T, product(of_factor.reshape(size, size), axes))
+        inside *= jnp.sqrt(shares[:, None] * shares[None])
+        return jnp.concatenate([step, jnp.ravel(product(axes, product(inside, axes.T)))])
+
+    return apply
+
+
+def direction_of(step: jax.Array, size: int, *, smallest: float, largest: float) -> Direction:
+    """The direction that a flat step of mean and log-factor stands for, its precisions held within bounds."""
+    of_mean, of_factor, none = step[:size], step[size:], jnp.zeros((), step.dtype)
+    if of_factor.size == size:
+        return Direction(of_mean, jnp.clip(jnp.exp(-2 * of_factor), smallest, largest), None, none)
+    matrix = of_factor.reshape(size, size)
+    values, axes = jnp.linalg.eigh(0.5 * (matrix + matrix.T))
+    return Direction(of_mean, jnp.clip(jnp.exp(-2 * values), smallest, largest), axes, none)
 
 
 def moved(place: Place, direction: Direction, length: jax.Array | float) -> Place:

@@ -69,7 +69,7 @@ def test_fixed_draws_know_their_error():
 
         def run(key, algorithm=algorithm):
             result = jaxelbo.run_algorithm(family.init(key), key, algorithm, num_steps=15)
-            return elbo - bound(result.algorithm_state.place), result.history.monte_carlo_error[-1]
+            return elbo - bound(result.algorithm_state.ascent.place), result.history.monte_carlo_error[-1]
 
         found, errors = jax.jit(jax.vmap(run))(jax.random.split(KEY, 24))
         shortfalls[num_samples], expected[num_samples] = float(jnp.mean(found)), float(jnp.mean(errors))

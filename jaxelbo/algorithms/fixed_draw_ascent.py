@@ -1,4 +1,4 @@
-"""The bound on draws that stay fixed: a deterministic objective, raised by natural-gradient steps of a safe length."""
+"""The bound on draws that stay fixed: a deterministic objective, raised by quasi-Newton steps of a safe length."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxelbo import gaussian_moves
+from jaxelbo import gaussian_moves, quasi_newton
 from jaxelbo.gaussian_moves import Place
 
 LENGTHS = (1.0, 0.4, 0.15, 0.05, 0.01)
@@ -18,7 +18,7 @@ class FixedDrawInfo(NamedTuple):
 
     Attributes:
       objective: the bound on the fixed draws, in nats, up to the Gaussian's constant.
-      gain: what a full step would gain if the log density were quadratic, in nats.
+      gain: what a full step would gain if the bound had the curvature that it shows, in nats.
       monte_carlo_error: what the optimum on these draws is expected to fall short of the true optimum, in nats, as if
         the bound had a Gaussian's curvature there; where the density is skewed it has more, and falls short by less.
       is_finite: whether log density and gradient were finite at all draws; where not, the Gaussian shrinks by half.
@@ -34,33 +34,59 @@ class FixedDrawInfo(NamedTuple):
     num_evaluations: jax.Array
 
 
+class Ascent(NamedTuple):
+    """A Gaussian on its way up, and what its last steps showed.
+
+    Steps, ``[D + D D]`` or ``[D + D]``, are of the mean and of the logarithm of the factor, in standard coordinates.
+
+    Attributes:
+      place: the Gaussian.
+      memory: of steps that are done.
+      step: the last one, zeros before the first.
+      gradient: of the objective before it.
+    """
+
+    place: Place
+    memory: quasi_newton.Memory
+    step: jax.Array
+    gradient: jax.Array
+
+
+def start(place: Place, memory_length: int) -> Ascent:
+    """An ascent before its first step; without memory its steps are natural gradients."""
+    size = place.loc.size + place.factor.size
+    zeros = jnp.zeros(size, place.loc.dtype)
+    return Ascent(place, quasi_newton.empty(memory_length, size, zeros.dtype), zeros, zeros)
+
+
 def improve(
-    log_density: Callable[[jax.Array], jax.Array], place: Place, noise: jax.Array, root: jax.Array | None
-) -> tuple[Place, FixedDrawInfo]:
+    log_density: Callable[[jax.Array], jax.Array], at: Ascent, noise: jax.Array, root: jax.Array | None
+) -> tuple[Ascent, FixedDrawInfo]:
     """One step from S gradients at ``place.loc + factor @ noise``, and S values for each length tried.
 
     The Hessian under q comes from gradients by Stein's identity, E[Hessian] = E[gradient noise'], which is exact on
-    balanced draws where the log density is quadratic.
+    balanced draws where the log density is quadratic. The natural gradient that follows is the first step of a
+    quasi-Newton method, whose memory tells how the Hessian changes as q moves.
 
     Args:
       log_density: ``[D]`` -> scalar.
-      place: the Gaussian.
-      noise: ``[S, D]``, balanced: the second half mirrors the first.
-      root: as in `gaussian_moves.direction`, in z; ``None`` for a dense factor.
+      at: the ascent.
+      noise: ``[S, D]``, balanced: the second half mirrors the first; the same from step to step if there is memory.
+      root: as in `gaussian_moves.natural_steps`, in z; ``None`` for a dense factor.
     """
-    num_samples = len(noise)
+    place, num_samples, size = at.place, len(noise), noise.shape[1]
     values, gradients = jax.vmap(jax.value_and_grad(log_density))(gaussian_moves.points(place, noise))
     gradients = gaussian_moves.pulled_back(place.factor, gradients)
     is_finite = jnp.all(jnp.isfinite(values)) & jnp.all(jnp.isfinite(gradients))
     gradients = jnp.where(is_finite, gradients, -noise)
     hessian = gaussian_moves.second_moments(place.factor, gradients, noise) / num_samples
-    direction = gaussian_moves.direction(
-        jnp.mean(gradients, axis=0),
-        hessian,
-        gaussian_moves.root_in(place, root),
-        smallest=SMALLEST,
-        largest=LARGEST,
+    gradient = gaussian_moves.slope(jnp.mean(gradients, axis=0), hessian)
+    memory = quasi_newton.remember(at.memory, at.step, at.gradient - gradient, is_finite)
+    natural = gaussian_moves.natural_steps(
+        hessian, gaussian_moves.root_in(place, root), smallest=SMALLEST, largest=LARGEST
     )
+    ascent = quasi_newton.ascent(memory, gradient, natural)
+    direction = gaussian_moves.direction_of(ascent, size, smallest=SMALLEST, largest=LARGEST)
 
     lengths, now = jnp.asarray(LENGTHS, noise.dtype), jnp.mean(values) + place.log_det
 
@@ -78,11 +104,13 @@ def improve(
     first = jnp.where(is_finite, 0, len(LENGTHS)), jnp.asarray(-jnp.inf, noise.dtype)
     num_tried, found = jax.lax.while_loop(is_too_long, shorten, first)
     is_improved = found > now
-    after = gaussian_moves.moved(place, direction, jnp.where(is_improved, lengths[num_tried - 1], 0))
+    length = jnp.where(is_improved, lengths[num_tried - 1], 0)
+    after = gaussian_moves.moved(place, direction, length)
     shrink = jnp.where(is_finite, 1, 0.5).astype(noise.dtype)
-    after = Place(after.loc, after.factor * shrink, after.log_det + noise.shape[1] * jnp.log(shrink))
+    after = Place(after.loc, after.factor * shrink, after.log_det + size * jnp.log(shrink))
     error = _monte_carlo_error(place, gradients, noise)
-    return after, FixedDrawInfo(now, direction.gain, error, is_finite, is_improved, num_tried * num_samples)
+    info = FixedDrawInfo(now, 0.5 * jnp.vdot(gradient, ascent), error, is_finite, is_improved, num_tried * num_samples)
+    return Ascent(after, quasi_newton.forget(memory, ~is_improved), length * ascent, gradient), info
 
 
 def _monte_carlo_error(place: Place, gradients: jax.Array, noise: jax.Array) -> jax.Array:

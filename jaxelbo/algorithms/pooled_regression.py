@@ -132,7 +132,7 @@ def _settle(pool: Pool) -> Pool:
         log_density, noise = _log_density(place, inverse, points)
         weights = jax.nn.softmax(jnp.where(is_sound, log_density - mixture, -jnp.inf))
         gradient, hessian = _quadratic(values, weights, noise)
-        direction = gaussian_moves.direction(gradient, hessian, None, smallest=SMALLEST, largest=LARGEST)
+        direction = gaussian_moves.direction(gradient, hessian, smallest=SMALLEST, largest=LARGEST)
         return _Look(place, inverse, direction, 1 / jnp.sum(weights**2))
 
     def body(carry: _Course) -> _Course:
