@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from jaxelbo import gaussian_moves, gaussians, quasi_random
 from jaxelbo.algorithms import fixed_draw_ascent, newton_climb, pooled_regression
+from jaxelbo.courses import Course
 from jaxelbo.gaussian_moves import Place
 from jaxelbo.types import Key
 
@@ -31,26 +32,6 @@ ENOUGH = 0.05
 
 SETTLED = 5e-4
 """And when a fit has converged."""
-
-
-class Course(NamedTuple):
-    """What happened on the way, scalars but for the direction.
-
-    Attributes:
-      num_gradients: of the log density; a Hessian-vector product counts as one.
-      num_evaluations: values without gradient.
-      is_finite_at_start: whether the log density was.
-      has_mode: whether the climb ended near a mode.
-      flat_direction: ``[D]``, zeros where the log density falls along every direction.
-      gain: what a natural-gradient step would gain at the end, in nats, as far as the draws tell.
-    """
-
-    num_gradients: jax.Array
-    num_evaluations: jax.Array
-    is_finite_at_start: jax.Array
-    has_mode: jax.Array
-    flat_direction: jax.Array
-    gain: jax.Array
 
 
 def fit(log_density: LogDensity, start: jax.Array, key: Key, *, is_dense: bool) -> tuple[Place, Course]:

@@ -36,14 +36,17 @@ class Dense(NamedTuple):
 
 
 class LowRank(NamedTuple):
-    """A diagonal and a few directions: covariance diag(s) (I + W W') diag(s), s = exp(log_scale).
+    """A diagonal and a few directions: a square root of the covariance is diag(s) (I + V (diag(exp t) - I) V').
 
-    ``loc [D]``, ``log_scale [D]``, ``low_rank [D, R]``, W. Nothing of size D x D is ever made.
+    ``loc [D]``, ``log_scale [D]``, s = exp(log_scale); ``directions [D, R]``, of which only the span, in its order of
+    columns, counts: V is what Gram and Schmidt make of it; ``log_stretch [R]``, t, by which each direction is wider or
+    narrower than the diagonal says. Narrow ones are what data leave of a wide prior. Nothing of size D x D is made.
     """
 
     loc: jax.Array
     log_scale: jax.Array
-    low_rank: jax.Array
+    directions: jax.Array
+    log_stretch: jax.Array
 
 
 Gaussian = Diagonal | Dense | LowRank
@@ -51,30 +54,25 @@ Gaussian = Diagonal | Dense | LowRank
 
 def draw(gaussian: Gaussian, key: Key) -> tuple[jax.Array, jax.Array]:
     """One draw ``[D]`` and its log density in nats, both differentiable in the Gaussian; no linear solve."""
-    if isinstance(gaussian, LowRank):
-        key_each, key_common = jax.random.split(key)
-        noise = jax.random.normal(key_each, gaussian.loc.shape, gaussian.loc.dtype)
-        common = jax.random.normal(key_common, gaussian.low_rank.shape[1:], gaussian.loc.dtype)
-        standardised = noise + product(gaussian.low_rank, common)
-        point = gaussian.loc + jnp.exp(gaussian.log_scale) * standardised
-        return point, _low_rank_log_density(gaussian, standardised)
     noise = jax.random.normal(key, gaussian.loc.shape, gaussian.loc.dtype)
-    point = gaussian.loc + jnp.exp(gaussian.log_scale) * _mix(gaussian, noise)
-    return point, _log_density_of_noise(gaussian, noise)
+    if isinstance(gaussian, LowRank):
+        mixed = stretched(axes(gaussian), gaussian.log_stretch, noise)
+    else:
+        mixed = _mix(gaussian, noise)
+    return gaussian.loc + jnp.exp(gaussian.log_scale) * mixed, _log_density_of_noise(gaussian, noise)
 
 
 def log_density(gaussian: Gaussian, point: jax.Array) -> jax.Array:
     """Log density in nats at ``point [D]``; a triangular solve for `Dense`, one of size R for `LowRank`."""
     standardised = (point - gaussian.loc) * jnp.exp(-gaussian.log_scale)
     if isinstance(gaussian, LowRank):
-        return _low_rank_log_density(gaussian, standardised)
+        return _log_density_of_noise(gaussian, stretched(axes(gaussian), -gaussian.log_stretch, standardised))
     return _log_density_of_noise(gaussian, _unmix(gaussian, standardised[:, None])[:, 0])
 
 
 def entropy(gaussian: Gaussian) -> jax.Array:
     """Entropy in nats."""
-    of_diagonal = jnp.sum(gaussian.log_scale) + gaussian.loc.size * (_HALF_LOG_2PI + 0.5)
-    return of_diagonal + _half_log_det(_inner_root(gaussian)) if isinstance(gaussian, LowRank) else of_diagonal
+    return _log_det(gaussian) + gaussian.loc.size * (_HALF_LOG_2PI + 0.5)
 
 
 def standard_deviation(gaussian: Gaussian) -> jax.Array:
@@ -83,7 +81,9 @@ def standard_deviation(gaussian: Gaussian) -> jax.Array:
     if isinstance(gaussian, Diagonal):
         return scale
     if isinstance(gaussian, LowRank):
-        return scale * jnp.sqrt(1 + jnp.sum(gaussian.low_rank**2, axis=1))
+        excess = product(axes(gaussian) ** 2, jnp.expm1(2 * gaussian.log_stretch))
+        least = jnp.minimum(0, jnp.min(jnp.expm1(2 * gaussian.log_stretch)))  # what rounding might fall below
+        return scale * jnp.sqrt(1 + jnp.maximum(excess, least))
     return scale * jnp.sqrt(1 + jnp.sum(jnp.tril(gaussian.unit_tril, -1) ** 2, axis=1))
 
 
@@ -102,8 +102,14 @@ def kl_divergence(q: Diagonal | Dense, p: Diagonal | Dense) -> jax.Array:
     return 0.5 * (jnp.sum(below**2) + jnp.sum(shift**2) + of_diagonal)
 
 
-def _log_density_of_noise(gaussian: Diagonal | Dense, noise: jax.Array) -> jax.Array:
-    return -0.5 * jnp.sum(noise**2) - (jnp.sum(gaussian.log_scale) + noise.size * _HALF_LOG_2PI)
+def _log_density_of_noise(gaussian: Gaussian, noise: jax.Array) -> jax.Array:
+    return -0.5 * jnp.sum(noise**2) - (_log_det(gaussian) + noise.size * _HALF_LOG_2PI)
+
+
+def _log_det(gaussian: Gaussian) -> jax.Array:
+    """The logarithm of the determinant of a root of the covariance."""
+    of_scales = jnp.sum(gaussian.log_scale)
+    return of_scales + jnp.sum(gaussian.log_stretch) if isinstance(gaussian, LowRank) else of_scales
 
 
 def mixing_matrix(gaussian: Diagonal | Dense) -> jax.Array:
@@ -117,24 +123,15 @@ def product(left: jax.Array, right: jax.Array) -> jax.Array:
     return jnp.matmul(left, right, precision=jax.lax.Precision.HIGHEST)
 
 
-def _low_rank_log_density(gaussian: LowRank, standardised: jax.Array) -> jax.Array:
-    """By Woodbury: the inverse of I + W W' is I less a product of rank R, and its determinant is that of I + W'W."""
-    root = _inner_root(gaussian)
-    along = jax.scipy.linalg.solve_triangular(root, product(gaussian.low_rank.T, standardised), lower=True)
-    square = jnp.sum(standardised**2) - jnp.sum(along**2)
-    log_det = jnp.sum(gaussian.log_scale) + _half_log_det(root)
-    return -0.5 * square - log_det - standardised.size * _HALF_LOG_2PI
+def axes(gaussian: LowRank) -> jax.Array:
+    """The directions made orthonormal, ``[D, R]``."""
+    root = jnp.linalg.cholesky(product(gaussian.directions.T, gaussian.directions))
+    return jax.scipy.linalg.solve_triangular(root, gaussian.directions.T, lower=True).T
 
 
-def _inner_root(gaussian: LowRank) -> jax.Array:
-    """The Cholesky factor of I + W'W, ``[R, R]``."""
-    rank = gaussian.low_rank.shape[1]
-    inner = product(gaussian.low_rank.T, gaussian.low_rank)
-    return jnp.linalg.cholesky(jnp.eye(rank, dtype=inner.dtype) + inner)
-
-
-def _half_log_det(root: jax.Array) -> jax.Array:
-    return jnp.sum(jnp.log(jnp.diag(root)))
+def stretched(axes: jax.Array, log_stretch: jax.Array, vectors: jax.Array) -> jax.Array:
+    """Vectors ``[..., D]``, exp(log_stretch) times as long along orthonormal axes ``[D, R]``."""
+    return vectors + product(product(vectors, axes) * jnp.expm1(log_stretch), axes.T)
 
 
 def _mix(gaussian: Diagonal | Dense, noise: jax.Array) -> jax.Array:

@@ -18,15 +18,26 @@ from jaxelbo import (
     gaussian_fits,
     gaussian_moves,
     gaussians,
+    low_rank_fits,
     monte_carlo,
     pareto,
     stepping,
 )
 from jaxelbo.algorithms import gaussian_targets
+from jaxelbo.courses import Course
 from jaxelbo.statuses import NAMES, Status
 from jaxelbo.types import Family, Key, Latent, LogJoint, Params
 
 GOOD_PARETO_K = 0.7
+MAX_SIZE_DENSE = 300
+"""Latent entries beyond which no matrix D x D is made."""
+
+RANK = 32
+"""Directions of covariance that a full rank gives way to then."""
+
+MAX_ENTRIES = 2**22
+"""Of draws that are weighed at once."""
+
 MOVING = 0.05
 """Nats that a further step would gain, beyond which a fit that stopped is not said to have converged."""
 
@@ -139,16 +150,20 @@ def _infer(
     key: Key,
 ) -> Inference:
     family = constructor(flattening.unflatten(layout, start))
-    form = gaussian_targets.check_gaussian(log_joint, family)
-    log_density = monte_carlo.log_density(log_joint, family.unflatten)
+    form = gaussian_targets.check_gaussian(log_joint, family, gaussian_targets.ALL_FORMS)
     key_fit, key_judge = jax.random.split(key)
-    place, course = gaussian_fits.fit(log_density, start, key_fit, is_dense=form is gaussians.Dense)
-    params = gaussian_moves.gaussian_of(place.loc, place.factor)._asdict()
-
-    noise = jax.random.normal(key_judge, (num_samples, start.size), start.dtype)
-    values = jax.vmap(log_density)(gaussian_moves.points(place, noise))
-    values = jnp.where(jnp.isnan(values), -jnp.inf, values)
-    log_weights = values + 0.5 * jnp.sum(noise**2, axis=1) + place.log_det + start.size * 0.5 * math.log(2 * math.pi)
+    if form is gaussians.LowRank or start.size > MAX_SIZE_DENSE:
+        family, params, course = _fit_low_rank(log_joint, family, form, layout, start, key_fit)
+        log_weights = _log_weights(log_joint, family, params, key_judge, num_samples, start.size)
+    else:
+        log_density = monte_carlo.log_density(log_joint, family.unflatten)
+        place, course = gaussian_fits.fit(log_density, start, key_fit, is_dense=form is gaussians.Dense)
+        params = gaussian_moves.gaussian_of(place.loc, place.factor)._asdict()
+        # Draws by the place's own root, which unlike the family's does not depend on the coordinates.
+        noise = jax.random.normal(key_judge, (num_samples, start.size), start.dtype)
+        log_q = -0.5 * jnp.sum(noise**2, axis=1) - place.log_det - start.size * 0.5 * math.log(2 * math.pi)
+        log_weights = jax.vmap(log_density)(gaussian_moves.points(place, noise)) - log_q
+    log_weights = jnp.where(jnp.isnan(log_weights), -jnp.inf, log_weights)
     elbo, pareto_k = jnp.mean(log_weights), pareto.smooth(log_weights).pareto_k
     code = _verdict(course, elbo, pareto_k, params)
     return Inference(
@@ -164,7 +179,36 @@ def _infer(
     )
 
 
-def _verdict(course: gaussian_fits.Course, elbo: jax.Array, pareto_k: jax.Array, params: Params) -> jax.Array:
+def _log_weights(
+    log_joint: LogJoint, family: Family, params: Params, key: Key, num_samples: int, size: int
+) -> jax.Array:
+    """Differences log p - log q at draws of q, ``[S]``, so many at a time that they fit into memory."""
+
+    def weigh(key: Key) -> jax.Array:
+        latent, log_q = family.sample_and_log_prob(params, key)
+        return monte_carlo.evaluate(log_joint, latent, log_q.dtype) - log_q
+
+    keys = jax.random.split(key, num_samples)
+    at_once = max(1, MAX_ENTRIES // size)
+    return jax.vmap(weigh)(keys) if at_once >= num_samples else jax.lax.map(weigh, keys, batch_size=at_once)
+
+
+def _fit_low_rank(
+    log_joint: LogJoint, family: Family, form: type, layout: flattening.Layout, start: jax.Array, key: Key
+) -> tuple[Family, Params, Course]:
+    """The fit in many dimensions, where a full covariance gives way to one of low rank."""
+    if form is gaussians.Dense:
+        family = families.low_rank(flattening.unflatten(layout, start), rank=RANK)
+    rank = min(RANK, layout.size)
+    if form is gaussians.LowRank:
+        rank = jax.eval_shape(lambda: family.distribution(family.init(jax.random.key(0)))).log_stretch.size
+    is_diagonal = form is gaussians.Diagonal
+    log_density = monte_carlo.log_density(log_joint, family.unflatten)
+    q, course = low_rank_fits.fit(log_density, start, key, rank=rank, is_diagonal=is_diagonal)
+    return family, q._asdict(), course
+
+
+def _verdict(course: Course, elbo: jax.Array, pareto_k: jax.Array, params: Params) -> jax.Array:
     """The code of the first fault that holds, or of "converged"."""
     is_finite = functools.reduce(jnp.logical_and, [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(params)])
     faults = (

@@ -2,6 +2,7 @@
 
 from jaxelbo.algorithms.natural_gradients import fixed_draws, laplace, natural_gradient
 from jaxelbo.algorithms.newton_climb import newton
+from jaxelbo.algorithms.newton_products import newton_cg
 from jaxelbo.algorithms.score_matching import batch_and_match, gaussian_score_matching
 from jaxelbo.algorithms.stein import stein_descent
 from jaxelbo.algorithms.stochastic_gradient import gradient_descent, gradient_descent_with_state
@@ -15,5 +16,6 @@ __all__ = [
     "laplace",
     "natural_gradient",
     "newton",
+    "newton_cg",
     "stein_descent",
 ]

@@ -8,19 +8,20 @@ from jaxelbo import checks, gaussian_moves, gaussians
 from jaxelbo.gaussian_moves import Place
 from jaxelbo.types import Family, LogJoint, Params
 
+FORMS = {gaussians.Dense: "full_rank", gaussians.Diagonal: "mean_field"}
+ALL_FORMS = FORMS | {gaussians.LowRank: "low_rank"}
 
-def check_gaussian(log_joint: LogJoint, family: Family) -> type:
-    """Requires a function and a Gaussian family; returns the record that its distribution is."""
+
+def check_gaussian(log_joint: LogJoint, family: Family, forms: dict[type, str] = FORMS) -> type:
+    """Requires a function and a Gaussian family of a form that is supported; returns it: the record's type."""
     checks.check_callable(log_joint, "log_joint")
     checks.check_family(family)
     form = None
     if family.distribution is not None:
         form = type(jax.eval_shape(lambda: _distribution(family)))
-    if form not in (gaussians.Dense, gaussians.Diagonal):
-        raise ValueError(
-            f"family must be families.full_rank or families.mean_field of a latent, got {family.name}; raise the elbo "
-            "of others with fit."
-        )
+    if form not in forms:
+        choices = " or ".join(f"families.{name}" for name in forms.values())
+        raise ValueError(f"family must be {choices} of a latent, got {family.name}; raise the elbo of others with fit.")
     return form
 
 

@@ -5,13 +5,18 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxelbo import checks, gaussian_moves, gaussians, monte_carlo, quasi_random
-from jaxelbo.algorithms import fixed_draw_ascent, gaussian_targets, newton_climb
+from jaxelbo.algorithms import fixed_draw_ascent, gaussian_targets, low_rank_ascent, newton_climb
 from jaxelbo.algorithms.fixed_draw_ascent import FixedDrawInfo
 from jaxelbo.gaussian_moves import Place
+from jaxelbo.gaussians import LowRank
 from jaxelbo.types import Algorithm, Applied, Family, Key, LogJoint, Params
 
 MEMORY = 8
 """Steps that `fixed_draws` remembers."""
+
+
+LENGTH_LOW_RANK = 0.5
+"""Of steps at low rank, whose draws and products are too few for the whole natural gradient."""
 
 
 class FixedDrawState(NamedTuple):
@@ -69,15 +74,18 @@ def natural_gradient(log_joint: LogJoint, family: Family, *, num_samples: int) -
     """Raises the bound by natural-gradient steps on new balanced draws each time, of a length that is safe on them.
 
     In the exponential family's natural parameters the full step is the precision -E_q[Hessian], and the mean a Newton
-    step away. Where the log joint is quadratic, one step arrives. Steps keep the noise of their draws.
+    step away. Where the log joint is quadratic, one step arrives. Steps keep the noise of their draws. For low rank the
+    precision moves towards -H as far as the directions show it, which turn by one subspace iteration a step: S + R
+    gradients, memory of order D R.
 
     Args:
       log_joint: latent pytree -> scalar log p(x, z), in nats; further arguments are ``data``.
-      family: `families.full_rank` or `families.mean_field` of a latent.
-      num_samples: S, static, even.
+      family: `families.full_rank`, `families.mean_field` or `families.low_rank` of a latent.
+      num_samples: S, static, even; for low rank a multiple of 4.
 
     Returns:
-      The `Algorithm`, started from the family's params; its ``info`` is a `FixedDrawInfo`.
+      The `Algorithm`, started from the family's params; its ``info`` is a `FixedDrawInfo`, for low rank a
+      `low_rank_ascent.LowRankInfo`.
 
     Raises:
       TypeError, ValueError: naming the argument.
@@ -94,12 +102,15 @@ def natural_gradient(log_joint: LogJoint, family: Family, *, num_samples: int) -
     >>> round(float(result.params["loc"][0]), 3)
     3.0
     """
-    gaussian_targets.check_gaussian(log_joint, family)
+    form = gaussian_targets.check_gaussian(log_joint, family, gaussian_targets.ALL_FORMS)
     num_samples = checks.check_even_count(num_samples, "num_samples")
-    init = Applied(_init_fresh, (family,))
-    return Algorithm(
-        init, Applied(_step, (log_joint, family, num_samples)), gaussian_targets.params_of, gaussian_targets.place_of
-    )
+    if form is gaussians.LowRank:
+        if num_samples % 4:
+            raise ValueError(f"num_samples must be a multiple of 4 for families.low_rank, got {num_samples}.")
+        step = Applied(_step_low_rank, (log_joint, family, num_samples))
+        return Algorithm(Applied(_init_low_rank, (family,)), step, _params_low_rank)
+    functions = Applied(_init_fresh, (family,)), Applied(_step, (log_joint, family, num_samples))
+    return Algorithm(*functions, gaussian_targets.params_of, gaussian_targets.place_of)
 
 
 def laplace(log_joint: LogJoint, family: Family) -> Algorithm:
@@ -172,6 +183,24 @@ def _step(
     density = monte_carlo.log_density(log_joint, family.unflatten, *data)
     ascent, info = fixed_draw_ascent.improve(density, fixed_draw_ascent.start(place, 0), noise, None)
     return NaturalGradientState(ascent.place), info
+
+
+def _init_low_rank(family: Family, params: Params, key: Key, *data: Any) -> LowRank:
+    del key, data
+    checks.check_params(params, family)
+    return family.distribution(params)
+
+
+def _step_low_rank(
+    log_joint: LogJoint, family: Family, num_samples: int, state: LowRank, key: Key, *data: Any
+) -> tuple[LowRank, low_rank_ascent.LowRankInfo]:
+    noise = quasi_random.balanced_normals(key, num_samples, state.loc.size, state.loc.dtype)
+    density = monte_carlo.log_density(log_joint, family.unflatten, *data)
+    return low_rank_ascent.improve(density, state, noise, LENGTH_LOW_RANK)
+
+
+def _params_low_rank(state: LowRank) -> Params:
+    return state._asdict()
 
 
 def _init_laplace(log_joint: LogJoint, family: Family, params: Params, key: Key, *data: Any) -> newton_climb.Climb:

@@ -1,0 +1,228 @@
+"""Natural-gradient steps of a low-rank Gaussian, from gradients at its own draws; nothing of size D x D is made."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxelbo import gaussians
+from jaxelbo.gaussians import Diagonal, LowRank, product
+
+LogDensity = Callable[[jax.Array], jax.Array]
+LONGEST = 0.5
+"""The most that a logarithm of a scale moves in one step."""
+
+SHORTER = (1.0, 0.4, 0.1, 0.02)
+LEAST_CURVATURE = 1 / 256
+
+
+class Slopes(NamedTuple):
+    """Half the bound's gradient in the frame where q is N(0, I), twice: from two halves of the draws.
+
+    Attributes:
+      loc: ``[2, D]``, of the mean, in standard coordinates.
+      log_scale: ``[2, D]``.
+      log_stretch: ``[2, R]``.
+    """
+
+    loc: jax.Array
+    log_scale: jax.Array
+    log_stretch: jax.Array
+
+
+def points(q: LowRank, axes: jax.Array, noise: jax.Array) -> jax.Array:
+    """The points in z that noise ``[S, D]`` stands for."""
+    return q.loc[None] + jnp.exp(q.log_scale)[None] * gaussians.stretched(axes, q.log_stretch, noise)
+
+
+def slopes(log_density: LogDensity, q: LowRank, axes: jax.Array, noise: jax.Array) -> tuple[Slopes, jax.Array]:
+    """The slopes at q from S gradients, and whether log density and gradients were finite at all draws.
+
+    They use what is left of the gradient of log p - log q at each draw, which is nothing where q is the posterior, so
+    that their noise falls as q nears it.
+
+    Args:
+      log_density: ``[D]`` -> scalar.
+      q: the Gaussian.
+      axes: ``gaussians.axes(q)``.
+      noise: ``[S, D]``, S a multiple of 4; rows k and k + S / 2 mirror one another.
+    """
+    gradients, is_finite = _gradients(log_density, points(q, axes, noise))
+    left = gaussians.stretched(axes, q.log_stretch, gradients * jnp.exp(q.log_scale)[None]) + noise
+    left = jnp.where(is_finite, left, 0)
+    of_scale = gaussians.stretched(axes, -q.log_stretch, left) * gaussians.stretched(axes, q.log_stretch, noise)
+    of_stretch = product(left, axes) * product(noise, axes)
+    return Slopes(_halves(left), 0.5 * _halves(of_scale), 0.5 * _halves(of_stretch)), is_finite
+
+
+def diagonal_slopes(
+    log_density: LogDensity, q: Diagonal, guide: LowRank, axes: jax.Array, noise: jax.Array
+) -> tuple[Slopes, jax.Array]:
+    """The slopes at a q of independent entries; what a guide explains of a gradient is taken out of its noise.
+
+    Args:
+      log_density: ``[D]`` -> scalar.
+      q: the Gaussian.
+      guide: one that knows how the log density curves.
+      axes: ``gaussians.axes(guide)``.
+      noise: as in `slopes`.
+    """
+    scale = jnp.exp(q.log_scale)
+    gradients, is_finite = _gradients(log_density, q.loc[None] + scale[None] * noise)
+    gradients = jnp.where(is_finite, gradients * scale[None], -noise)
+    ratio = jnp.exp(q.log_scale - guide.log_scale)
+    explained = ratio[None] * gaussians.stretched(axes, -2 * guide.log_stretch, ratio[None] * noise)
+    of_diagonal = ratio**2 * (1 + product(axes**2, jnp.expm1(-2 * guide.log_stretch)))
+    of_scale = (gradients + explained) * noise + (1 - of_diagonal)[None]
+    none = jnp.zeros((len(noise), axes.shape[1]), noise.dtype)
+    return Slopes(_halves(gradients), 0.5 * _halves(of_scale), _halves(none)), is_finite
+
+
+def _gradients(log_density: LogDensity, points: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Gradients at points ``[S, D]``, and whether these and the values were all finite."""
+    values, gradients = jax.vmap(jax.value_and_grad(log_density))(points)
+    return gradients, jnp.all(jnp.isfinite(values)) & jnp.all(jnp.isfinite(gradients))
+
+
+def _halves(rows: jax.Array) -> jax.Array:
+    """Means over two halves of the draws ``[S, ...]``; a draw and its mirror image belong together."""
+    pairs = jnp.stack(jnp.split(rows, 2))
+    return jnp.mean(pairs.reshape(2, 2, -1, rows.shape[1]), axis=(0, 2))
+
+
+def gain(slopes: Slopes) -> jax.Array:
+    """What a full step would gain, in nats, as if the bound were quadratic; free of the noise, so it may be negative.
+
+    The product of two independent estimates of a gradient has the square of the gradient for its mean.
+    """
+    of_mean = 0.5 * jnp.vdot(slopes.loc[0], slopes.loc[1])
+    of_scale = jnp.vdot(slopes.log_scale[0], slopes.log_scale[1])
+    return of_mean + of_scale + jnp.vdot(slopes.log_stretch[0], slopes.log_stretch[1])
+
+
+def moved(
+    q: LowRank, axes: jax.Array, slopes: Slopes, length: jax.Array | float, of_mean: jax.Array | float
+) -> LowRank:
+    """``q`` after a step of some length, and one of the mean's own: 1 is the whole natural gradient.
+
+    Directions stay what they are in z, narrow ones as gradients and wide ones as vectors, when the scales change.
+    """
+    step, of_scale, of_stretch = _steps(slopes, length, of_mean)
+    loc = q.loc + jnp.exp(q.log_scale) * gaussians.stretched(axes, q.log_stretch, step)
+    signs = jnp.where(q.log_stretch < 0, 1, -1)
+    directions = axes * jnp.exp(signs[None] * of_scale[:, None])
+    lengths = 0.5 * jnp.log(jnp.sum(directions**2, axis=0))
+    return LowRank(loc, q.log_scale + of_scale, directions, q.log_stretch + of_stretch - signs * lengths)
+
+
+def diagonal_moved(
+    q: Diagonal,
+    guide: LowRank,
+    axes: jax.Array,
+    slopes: Slopes,
+    length: jax.Array | float,
+    of_mean: jax.Array | float,
+) -> Diagonal:
+    """``q`` of independent entries after such a step, of which the mean's is a Newton step by the guide's curvature.
+
+    The curvature of each entry alone would overshoot where entries are correlated.
+    """
+    step, of_scale, _ = _steps(slopes, length, of_mean)
+    ratio = jnp.exp(guide.log_scale - q.log_scale)
+    change = jnp.exp(guide.log_scale) * gaussians.stretched(axes, 2 * guide.log_stretch, ratio * step)
+    return Diagonal(q.loc + change, q.log_scale + of_scale)
+
+
+def _steps(
+    slopes: Slopes, length: jax.Array | float, of_mean: jax.Array | float
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    step, of_scale, of_stretch = (jnp.mean(slope, axis=0) for slope in slopes)
+    of_scale, of_stretch = (jnp.clip(length * change, -LONGEST, LONGEST) for change in (of_scale, of_stretch))
+    return of_mean * step, of_scale, of_stretch
+
+
+class LowRankInfo(NamedTuple):
+    """What a step saw before it moved; scalars.
+
+    Attributes:
+      objective: the bound on the step's draws, in nats, up to the Gaussian's constant.
+      gain: what a full step would gain, in nats; an unbiased estimate, which may be negative.
+      is_finite: whether log density and gradient were finite at all draws; where not, the scales shrink.
+      is_improved: whether a step raised the bound on its draws.
+    """
+
+    objective: jax.Array
+    gain: jax.Array
+    is_finite: jax.Array
+    is_improved: jax.Array
+
+
+def improve(
+    log_density: LogDensity, q: LowRank, noise: jax.Array, length: jax.Array | float
+) -> tuple[LowRank, LowRankInfo]:
+    """One step from S gradients and R Hessian-vector products, of the longest length that raises the bound.
+
+    Args:
+      log_density: ``[D]`` -> scalar.
+      q: the Gaussian.
+      noise: as in `slopes`; the products are taken at the first draw.
+      length: of the longest step that is tried, at most 1.
+    """
+    axes = gaussians.axes(q)
+    at = points(q, axes, noise)
+    slopes_here, is_finite = slopes(log_density, q, axes, noise)
+    images = _curved(log_density, q, axes, at[0])
+    without = slopes_here._replace(log_stretch=jnp.zeros_like(slopes_here.log_stretch))  # the products say more
+
+    def objective(q: LowRank) -> jax.Array:
+        values = jax.vmap(log_density)(points(q, gaussians.axes(q), noise))
+        return jnp.mean(values) + jnp.sum(q.log_scale) + jnp.sum(q.log_stretch)
+
+    def after(length: jax.Array) -> LowRank:
+        turned = _turned(q, axes, images, length)
+        return moved(turned, gaussians.axes(turned), without, length, length)
+
+    now, lengths = objective(q), length * jnp.asarray(SHORTER, noise.dtype)
+
+    def is_too_long(tried: tuple[jax.Array, jax.Array]) -> jax.Array:
+        return (tried[0] < len(SHORTER)) & ~(tried[1] > now)
+
+    def shorten(tried: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        return tried[0] + 1, objective(after(lengths[tried[0]]))
+
+    first = jnp.where(is_finite, 0, len(SHORTER)), jnp.asarray(-jnp.inf, noise.dtype)
+    num_tried, found = jax.lax.while_loop(is_too_long, shorten, first)
+    is_improved = found > now
+    chosen = after(jnp.where(is_improved, lengths[num_tried - 1], 0))
+    smaller = q._replace(log_scale=q.log_scale - LONGEST)
+    kept = jax.tree.map(
+        lambda new, old, small: jnp.where(is_finite, jnp.where(is_improved, new, old), small), chosen, q, smaller
+    )
+    return kept, LowRankInfo(now, gain(slopes_here), is_finite, is_improved)
+
+
+def _curved(log_density: LogDensity, q: LowRank, axes: jax.Array, point: jax.Array) -> jax.Array:
+    """Products of -H at a point with the axes, both in units of q's scales, ``[D, R]``."""
+    scale, gradient_at = jnp.exp(q.log_scale), jax.grad(log_density)
+
+    def curve(axis: jax.Array) -> jax.Array:
+        return -scale * jax.jvp(gradient_at, (point,), (scale * axis,))[1]
+
+    return jax.vmap(curve, 1, 1)(axes)
+
+
+def _turned(q: LowRank, axes: jax.Array, images: jax.Array, share: jax.Array) -> LowRank:
+    """``q`` with its precision moved towards a curvature by some share, so far as its directions show it.
+
+    One step of subspace iteration on what the mixture of the two has beyond the diagonal.
+    """
+    mixed = (1 - share) * axes * jnp.expm1(-2 * q.log_stretch) + share * (images - axes)
+    inner = product(axes.T, mixed)
+    values, vectors = jnp.linalg.eigh(0.5 * (inner + inner.T))
+    signs = jnp.where(values < 0, -1, 1)
+    directions = product(mixed, vectors) * signs + 1e-3 * product(axes, vectors)  # not zero where nothing is beyond
+    order = jnp.argsort(-jnp.abs(values))  # those that matter most are made orthonormal first
+    return q._replace(
+        directions=directions[:, order], log_stretch=-0.5 * jnp.log(jnp.maximum(1 + values[order], LEAST_CURVATURE))
+    )
