@@ -55,24 +55,34 @@ Gaussian = Diagonal | Dense | LowRank
 def draw(gaussian: Gaussian, key: Key) -> tuple[jax.Array, jax.Array]:
     """One draw ``[D]`` and its log density in nats, both differentiable in the Gaussian; no linear solve."""
     noise = jax.random.normal(key, gaussian.loc.shape, gaussian.loc.dtype)
+    return transform(gaussian, noise), _log_density_of_noise(gaussian, noise)
+
+
+def transform(gaussian: Gaussian, noise: jax.Array) -> jax.Array:
+    """The point ``[D]`` that standard normal noise ``[D]`` stands for."""
     if isinstance(gaussian, LowRank):
         mixed = stretched(axes(gaussian), gaussian.log_stretch, noise)
     else:
         mixed = _mix(gaussian, noise)
-    return gaussian.loc + jnp.exp(gaussian.log_scale) * mixed, _log_density_of_noise(gaussian, noise)
+    return gaussian.loc + jnp.exp(gaussian.log_scale) * mixed
+
+
+def standardise(gaussian: Gaussian, point: jax.Array) -> jax.Array:
+    """And back: the noise ``[D]`` of a point; a triangular solve for `Dense`, one of size R for `LowRank`."""
+    scaled = (point - gaussian.loc) * jnp.exp(-gaussian.log_scale)
+    if isinstance(gaussian, LowRank):
+        return stretched(axes(gaussian), -gaussian.log_stretch, scaled)
+    return _unmix(gaussian, scaled[:, None])[:, 0]
 
 
 def log_density(gaussian: Gaussian, point: jax.Array) -> jax.Array:
-    """Log density in nats at ``point [D]``; a triangular solve for `Dense`, one of size R for `LowRank`."""
-    standardised = (point - gaussian.loc) * jnp.exp(-gaussian.log_scale)
-    if isinstance(gaussian, LowRank):
-        return _log_density_of_noise(gaussian, stretched(axes(gaussian), -gaussian.log_stretch, standardised))
-    return _log_density_of_noise(gaussian, _unmix(gaussian, standardised[:, None])[:, 0])
+    """Log density in nats at ``point [D]``, from its noise."""
+    return _log_density_of_noise(gaussian, standardise(gaussian, point))
 
 
 def entropy(gaussian: Gaussian) -> jax.Array:
     """Entropy in nats."""
-    return _log_det(gaussian) + gaussian.loc.size * (_HALF_LOG_2PI + 0.5)
+    return log_det(gaussian) + gaussian.loc.size * (_HALF_LOG_2PI + 0.5)
 
 
 def standard_deviation(gaussian: Gaussian) -> jax.Array:
@@ -103,10 +113,10 @@ def kl_divergence(q: Diagonal | Dense, p: Diagonal | Dense) -> jax.Array:
 
 
 def _log_density_of_noise(gaussian: Gaussian, noise: jax.Array) -> jax.Array:
-    return -0.5 * jnp.sum(noise**2) - (_log_det(gaussian) + noise.size * _HALF_LOG_2PI)
+    return -0.5 * jnp.sum(noise**2) - (log_det(gaussian) + noise.size * _HALF_LOG_2PI)
 
 
-def _log_det(gaussian: Gaussian) -> jax.Array:
+def log_det(gaussian: Gaussian) -> jax.Array:
     """The logarithm of the determinant of a root of the covariance."""
     of_scales = jnp.sum(gaussian.log_scale)
     return of_scales + jnp.sum(gaussian.log_stretch) if isinstance(gaussian, LowRank) else of_scales

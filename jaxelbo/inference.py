@@ -21,10 +21,12 @@ from jaxelbo import (
     low_rank_fits,
     monte_carlo,
     pareto,
+    richer_fits,
     stepping,
 )
 from jaxelbo.algorithms import gaussian_targets
 from jaxelbo.courses import Course
+from jaxelbo.richer_fits import Richer
 from jaxelbo.statuses import NAMES, Status
 from jaxelbo.types import Family, Key, Latent, LogJoint, Params
 
@@ -35,9 +37,6 @@ MAX_SIZE_DENSE = 300
 RANK = 32
 """Directions of covariance that a full rank gives way to then."""
 
-MAX_ENTRIES = 2**22
-"""Of draws that are weighed at once."""
-
 MOVING = 0.05
 """Nats that a further step would gain, beyond which a fit that stopped is not said to have converged."""
 
@@ -46,7 +45,7 @@ MOVING = 0.05
     jax.tree_util.register_dataclass,
     data_fields=(
         "params", "status", "elbo", "elbo_standard_error", "num_gradients", "num_evaluations", "pareto_k",
-        "effective_sample_size",
+        "effective_sample_size", "richer",
     ),
     meta_fields=("family",),
 )  # fmt: skip
@@ -64,6 +63,7 @@ class Inference:
       num_evaluations: values of the log joint without gradient.
       pareto_k: of the importance weights p/q at those draws; below 0.7 q is a good approximation.
       effective_sample_size: of those weights, out of ``num_samples``.
+      richer: what another family reached from there, a `Richer`; ``None`` where none was asked for.
     """
 
     params: Params
@@ -75,6 +75,7 @@ class Inference:
     num_evaluations: jax.Array
     pareto_k: jax.Array
     effective_sample_size: jax.Array
+    richer: Richer | None
 
 
 def infer(
@@ -83,16 +84,22 @@ def infer(
     key: Key,
     *,
     family: Callable[[Latent], Family] = families.full_rank,
+    richer: Callable[[jax.Array], Family] | None = None,
     num_samples: int = 1_000,
 ) -> Inference:
     """The Gaussian nearest to the posterior in KL(q || p), found without tuning, or a status that says it was not.
 
     It composes three algorithms, each with a bound on what it spends. `algorithms.newton` climbs to within reach of a
-    mode and secants find the scales there. `algorithms.fixed_draws` raises the bound on a few balanced draws, whose
-    gradients give the mean gradient and Hessian of the natural-gradient step. `algorithms.pooled_draws` refines it
+    mode and secants find the scales there. `algorithms.fixed_draws` raises the bound on a few balanced draws by
+    quasi-Newton steps that start from the natural gradient. Pooled draws (`algorithms.pooled_regression`) refine it
     from values alone, at draws that all go on counting by their importance weights (up to 24 latent entries; beyond,
     fixed draws go on to the end). All of it is said in coordinates where q is N(0, I): rescaling or mixing the latent,
     start included, gives the same posterior. The result is judged on fresh draws.
+
+    Beyond 300 latent entries, and for `families.low_rank` always, no matrix D x D is made: a full rank gives way to
+    low rank with 32 directions, which the result's ``family`` then is. `algorithms.newton_cg` climbs, Lanczos' method
+    and random probes find the curvature that a diagonal and these directions can show, and short natural-gradient
+    steps on new draws end it. Rescaling the entries changes nothing; mixing them does.
 
     Estimand: argmax of the ELBO over the family; the direction is KL(q || p). The fit depends on the key by much less
     than 0.05 nats where the status is "converged".
@@ -102,7 +109,12 @@ def infer(
         whatever transform brought it there. Twice differentiable.
       latent_like: a pytree of floating-point arrays, the start; zeros where it holds shapes.
       key: one random key.
-      family: constructor of a Gaussian family, `families.full_rank` or `families.mean_field`.
+      family: constructor of a Gaussian family: `families.full_rank`, `families.mean_field` or
+        ``functools.partial(families.low_rank, rank=...)``.
+      richer: constructor of a family to go on with where a Gaussian is poor, such as
+        ``lambda noise: families.mixture(families.full_rank(noise, initial_scale=1.0), 4)``: of the vector ``[D]`` of
+        the Gaussian's standard coordinates. Its bound is raised from there by 500 steps of Adam, and what that gained
+        is reported in ``richer``.
       num_samples: S, fresh draws for the ELBO and the importance weights, static, at least 100.
 
     Returns:
@@ -131,19 +143,22 @@ def infer(
     checks.check_callable(log_joint, "log_joint")
     checks.check_key(key)
     checks.check_callable(family, "family")
+    if richer is not None:
+        checks.check_callable(richer, "richer")
     num_samples = checks.check_count(num_samples, "num_samples", minimum=100)
     layout = flattening.layout_of(latent_like)
     latent = flattening.values_of(latent_like)
     start = flattening.flatten(layout, latent, "latent_like")
     if checks.is_traced((latent, key, jnp.zeros(()))):
-        return jax.jit(functools.partial(_infer, log_joint, family, layout, num_samples))(start, key)
+        return jax.jit(functools.partial(_infer, log_joint, family, richer, layout, num_samples))(start, key)
     checks.check_static(log_joint, "log_joint")
-    return stepping.compiled(_infer, log_joint, family, layout, num_samples)(start, key)
+    return stepping.compiled(_infer, log_joint, family, richer, layout, num_samples)(start, key)
 
 
 def _infer(
     log_joint: LogJoint,
     constructor: Callable[[Latent], Family],
+    richer: Callable[[jax.Array], Family] | None,
     layout: flattening.Layout,
     num_samples: int,
     start: jax.Array,
@@ -151,10 +166,10 @@ def _infer(
 ) -> Inference:
     family = constructor(flattening.unflatten(layout, start))
     form = gaussian_targets.check_gaussian(log_joint, family, gaussian_targets.ALL_FORMS)
-    key_fit, key_judge = jax.random.split(key)
+    key_fit, key_judge, *keys_richer = jax.random.split(key, 2 if richer is None else 4)
     if form is gaussians.LowRank or start.size > MAX_SIZE_DENSE:
         family, params, course = _fit_low_rank(log_joint, family, form, layout, start, key_fit)
-        log_weights = _log_weights(log_joint, family, params, key_judge, num_samples, start.size)
+        log_weights = monte_carlo.log_weights_in_parts(params, key_judge, log_joint, family, num_samples, start.size)
     else:
         log_density = monte_carlo.log_density(log_joint, family.unflatten)
         place, course = gaussian_fits.fit(log_density, start, key_fit, is_dense=form is gaussians.Dense)
@@ -165,32 +180,23 @@ def _infer(
         log_weights = jax.vmap(log_density)(gaussian_moves.points(place, noise)) - log_q
     log_weights = jnp.where(jnp.isnan(log_weights), -jnp.inf, log_weights)
     elbo, pareto_k = jnp.mean(log_weights), pareto.smooth(log_weights).pareto_k
+    elbo_standard_error = jnp.std(log_weights, ddof=1) / math.sqrt(num_samples)
+    beyond = None
+    if richer is not None:
+        beyond = richer_fits.fit(log_joint, family, params, richer, keys_richer, log_weights)
     code = _verdict(course, elbo, pareto_k, params)
     return Inference(
         params,
         family,
         Status(code, flattening.unflatten(layout, course.flat_direction)),
         elbo,
-        jnp.std(log_weights, ddof=1) / math.sqrt(num_samples),
+        elbo_standard_error,
         course.num_gradients,
         course.num_evaluations + num_samples,
         pareto_k,
         pareto.effective_sample_size(log_weights),
+        beyond,
     )
-
-
-def _log_weights(
-    log_joint: LogJoint, family: Family, params: Params, key: Key, num_samples: int, size: int
-) -> jax.Array:
-    """Differences log p - log q at draws of q, ``[S]``, so many at a time that they fit into memory."""
-
-    def weigh(key: Key) -> jax.Array:
-        latent, log_q = family.sample_and_log_prob(params, key)
-        return monte_carlo.evaluate(log_joint, latent, log_q.dtype) - log_q
-
-    keys = jax.random.split(key, num_samples)
-    at_once = max(1, MAX_ENTRIES // size)
-    return jax.vmap(weigh)(keys) if at_once >= num_samples else jax.lax.map(weigh, keys, batch_size=at_once)
 
 
 def _fit_low_rank(

@@ -11,6 +11,9 @@ import jax.numpy as jnp
 from jaxelbo import bounds, checks, custom_gradients, finite
 from jaxelbo.types import Bound, Estimate, Family, Key, Latent, LogJoint, Params, PyTree
 
+MAX_ENTRIES = 2**22
+"""Of draws that are weighed at once."""
+
 
 def over_samples(function: Callable[..., PyTree], key: Key, num_samples: int, *arrays: jax.Array) -> PyTree:
     """``function`` at S keys, and at the rows of arrays ``[S, ...]`` beside them; leaves ``[S, ...]``.
@@ -50,6 +53,26 @@ def log_weights_of_draws(params: Params, key: Key, log_joint: LogJoint, family: 
         return evaluate(log_joint, latent, log_q.dtype) - log_q
 
     return over_samples(log_weight, key, num_samples)
+
+
+def log_weights_in_parts(
+    params: Params, key: Key, log_joint: LogJoint, family: Family, num_samples: int, size: int
+) -> jax.Array:
+    """The same without gradient for a latent of D entries, so many draws at a time that they fit into memory.
+
+    A log joint that is NaN counts as -inf.
+    """
+
+    def log_weight(key: Key) -> jax.Array:
+        latent, log_q = family.sample_and_log_prob(params, key)
+        return evaluate(log_joint, latent, log_q.dtype) - log_q
+
+    keys, at_once = jax.random.split(key, num_samples), max(1, MAX_ENTRIES // size)
+    if at_once >= num_samples:
+        log_weights = jax.vmap(log_weight)(keys)
+    else:
+        log_weights = jax.lax.map(log_weight, keys, batch_size=at_once)
+    return jnp.where(jnp.isnan(log_weights), -jnp.inf, log_weights)
 
 
 def weights_and_scores(

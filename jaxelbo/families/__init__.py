@@ -6,8 +6,10 @@ from jaxelbo.families.discrete import bernoulli, categorical, one_hot_categorica
 from jaxelbo.families.full_rank_gaussian import full_rank
 from jaxelbo.families.low_rank_gaussian import low_rank
 from jaxelbo.families.mean_field_gaussian import mean_field
+from jaxelbo.families.mixtures import mixture
 from jaxelbo.families.products import independent, joint
 from jaxelbo.families.sequences import sequential
+from jaxelbo.families.whitening import whitened
 
 __all__ = [
     "bernoulli",
@@ -19,6 +21,8 @@ __all__ = [
     "joint",
     "low_rank",
     "mean_field",
+    "mixture",
     "one_hot_categorical",
     "sequential",
+    "whitened",
 ]
