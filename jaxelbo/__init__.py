@@ -29,6 +29,7 @@ from jaxelbo.fitting import fit, run_algorithm
 from jaxelbo.gradient_noise import gradient_report
 from jaxelbo.inference import Inference, infer
 from jaxelbo.linear_responses import linear_response
+from jaxelbo.multi_path import Paths, pathfinder_draws
 from jaxelbo.objectives import elbo, log_weights, lower_bound, upper_bound
 from jaxelbo.posteriors import draws, predict, resampled_draws, summary
 from jaxelbo.priors import elbo_with_prior
@@ -47,6 +48,7 @@ __all__ = [
     "FitResult",
     "Inference",
     "LogJoint",
+    "Paths",
     "Progress",
     "Summary",
     "algorithms",
@@ -73,6 +75,7 @@ __all__ = [
     "log_weights",
     "lower_bound",
     "pareto",
+    "pathfinder_draws",
     "predict",
     "print_gradient_report",
     "progress_bar",

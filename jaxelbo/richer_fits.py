@@ -72,8 +72,8 @@ def fit(
       keys: two random keys.
       log_weights_before: those of the Gaussian, ``[S]``.
     """
-    location = jax.tree.leaves(jax.eval_shape(gaussian.location_and_scale, params)[0])
-    size, dtype = sum(leaf.size for leaf in location), jnp.result_type(*location)
+    latent = jax.tree.leaves(jax.eval_shape(gaussian.sample, params, keys[0]))
+    size, dtype = sum(leaf.size for leaf in latent), jnp.result_type(*latent)
     base = constructor(jnp.zeros(size, dtype))
     checks.check_family(base, "richer")
     family = families.whitened(base, gaussian)

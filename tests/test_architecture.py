@@ -16,7 +16,7 @@ FLOORS = {
     "objectives": 3.2, "priors": 3.2, "wake_sleep": 3.2, "hard_attention": 3.3,
     "algorithms": 4, "posteriors": 4, "diagnostics": 4, "gradient_noise": 4, "linear_responses": 4,
     "gaussian_fits": 4.5, "low_rank_fits": 4.5, "richer_fits": 4.5, "minibatches": 5,
-    "stepping": 5.1, "driving": 5.2, "fitting": 5.3, "inference": 5.3,
+    "stepping": 5.1, "driving": 5.2, "fitting": 5.3, "inference": 5.3, "multi_path": 5.4,
     "reporting": 5,
     "attention": 5.9, "__init__": 6, "demo": 7, "__main__": 8,
 }  # fmt: skip

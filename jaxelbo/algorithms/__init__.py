@@ -3,9 +3,11 @@
 from jaxelbo.algorithms.natural_gradients import fixed_draws, laplace, natural_gradient
 from jaxelbo.algorithms.newton_climb import newton
 from jaxelbo.algorithms.newton_products import newton_cg
+from jaxelbo.algorithms.pathfinder_paths import pathfinder
 from jaxelbo.algorithms.score_matching import batch_and_match, gaussian_score_matching
 from jaxelbo.algorithms.stein import stein_descent
 from jaxelbo.algorithms.stochastic_gradient import gradient_descent, gradient_descent_with_state
+from jaxelbo.algorithms.wasserstein import wasserstein_gradient
 
 __all__ = [
     "batch_and_match",
@@ -17,5 +19,7 @@ __all__ = [
     "natural_gradient",
     "newton",
     "newton_cg",
+    "pathfinder",
     "stein_descent",
+    "wasserstein_gradient",
 ]

@@ -39,10 +39,8 @@ def mixture(family: Family, num_components: int) -> Family:
     checks.check_family(family)
     num_components = checks.check_count(num_components, "num_components")
     shapes = jax.eval_shape(lambda key: family.init(key), jax.random.key(0))
-    is_gaussian = family.distribution is not None and isinstance(
-        jax.eval_shape(family.distribution, shapes), gaussians.Gaussian
-    )
-    if not is_gaussian:
+    distribution = family.distribution
+    if distribution is None or not isinstance(jax.eval_shape(distribution, shapes), gaussians.Gaussian):
         raise ValueError(f"mixture needs a Gaussian family, such as families.full_rank of a latent, got {family.name}.")
     layout = flattening.layout_of(jax.eval_shape(family.sample, shapes, jax.random.key(0)))
 
@@ -55,7 +53,7 @@ def mixture(family: Family, num_components: int) -> Family:
         return {"logits": logits, "components": jax.vmap(component)(jax.random.split(key, num_components))}
 
     def distributions(params: Params) -> gaussians.Gaussian:
-        return jax.vmap(family.distribution)(params["components"])
+        return jax.vmap(distribution)(params["components"])
 
     def log_terms(params: Params, flat: jax.Array) -> jax.Array:
         """Logarithms of each component's share in the density, ``[K]``."""
