@@ -141,7 +141,8 @@ def axes(gaussian: LowRank) -> jax.Array:
 
 def stretched(axes: jax.Array, log_stretch: jax.Array, vectors: jax.Array) -> jax.Array:
     """Vectors ``[..., D]``, exp(log_stretch) times as long along orthonormal axes ``[D, R]``."""
-    return vectors + product(product(vectors, axes) * jnp.expm1(log_stretch), axes.T)
+    along = product(vectors, axes)
+    return vectors + product(along * jnp.broadcast_to(jnp.expm1(log_stretch), along.shape), axes.T)
 
 
 def _mix(gaussian: Diagonal | Dense, noise: jax.Array) -> jax.Array:

@@ -13,6 +13,9 @@ from jaxelbo.gaussians import product
 from jaxelbo.types import Key
 
 NUM_PROBES, SPARE_PRODUCTS = 32, 16
+NUM_WHOLE = 3
+"""Looks after which the scales make the whole diagonal 1."""
+
 MAX_CHANGE = 16.0
 LEAST_CURVATURE = 1 / 256
 """Of a direction, relative to the diagonal; less is taken for this."""
@@ -48,20 +51,21 @@ def view(curvature: krylov.Matrix, scale: jax.Array, key: Key, *, rank: int, num
 
     Each look finds eigenvectors by Lanczos' method under the scales so far and takes those that matter most; probes
     show the diagonal of what is left, from which come better scales. At first those make the whole diagonal 1, so that
-    no direction is spent on a single entry; from the last look but one on, the diagonal of what the directions leave.
-    There the bound has its optimum.
+    no direction is spent on a single entry; after ``NUM_WHOLE`` looks, the diagonal of what the directions leave. There
+    the bound has its optimum.
 
     Args:
       curvature: ``[D] -> [D]``, a symmetric matrix; it need not be positive.
       scale: s to start from, ``[D]``.
       key: one random key.
       rank: R, static.
-      num_looks: static, at least 2.
+      num_looks: static.
     """
     size, dtype = scale.size, scale.dtype
 
     def look(scale: jax.Array, at: tuple[jax.Array, Key]) -> tuple[jax.Array, View]:
         index, key = at
+        is_whole = index < NUM_WHOLE
         key_lanczos, key_probe = jax.random.split(key)
         scaled = lambda vector: scale * curvature(scale * vector)  # noqa: E731
         values, vectors = krylov.lanczos(scaled, key_lanczos, size, _num_vectors(size, rank), dtype)
@@ -71,8 +75,9 @@ def view(curvature: krylov.Matrix, scale: jax.Array, key: Key, *, rank: int, num
         # Probes see what all the vectors do not explain, which has little off the diagonal.
         rest = lambda vector: scaled(vector) - product(vectors, (values - 1) * product(vectors.T, vector))  # noqa: E731
         left = krylov.diagonal(rest, key_probe, NUM_PROBES, size, dtype) + product(vectors**2, values - 1)
-        left -= jnp.where(index < num_looks - 2, 0, product(axes**2, excess))
-        better = scale * jnp.clip(left, 1 / MAX_CHANGE, MAX_CHANGE) ** -0.5
+        left -= jnp.where(is_whole, 0, product(axes**2, excess))
+        held_back = jnp.clip(left, 1 / MAX_CHANGE, MAX_CHANGE)
+        better = scale / jnp.sqrt(jnp.where(is_whole & (left != 0), jnp.abs(left), held_back))
         beside = jnp.maximum(1, jnp.max(values.at[chosen].set(1)))
         return better, View(scale, axes, -0.5 * jnp.log1p(excess), beside, values[0], scale * vectors[:, 0])
 

@@ -18,10 +18,11 @@ from jaxelbo.types import Key
 
 LogDensity = Callable[[jax.Array], jax.Array]
 
-MAX_CLIMB, NEAR = 24, 0.01
-"""Steps of the climb, and squared standard deviations from the mode at which it ends."""
+MAX_CLIMB, MAX_PRODUCTS, NEAR = 48, 1_500, 0.01
+"""Steps of the climb and gradients after which no other is begun; squared standard deviations from the mode at which
+it ends."""
 
-NUM_LOOKS = 6
+NUM_LOOKS = 8
 MIN_STEPS, MAX_STEPS, NUM_DRAWS = 8, 128, 8
 SETTLED = 5e-4
 """Nats that a further step would gain when a fit has converged."""
@@ -49,28 +50,26 @@ def fit(
       is_diagonal: static; whether q has none of these: then they only guide its mean.
     """
     size, dtype = start.size, start.dtype
-    key_climb, key_probe, key_look, key_refine = jax.random.split(key, 4)
+    key_climb, key_look, key_refine = jax.random.split(key, 3)
     first = newton_products.start(log_density, start)
     climb, num_climbs = _climb(log_density, first, key_climb)
     at_mode = _curvature(log_density, climb.point[None])
-    diagonal = krylov.diagonal(at_mode, key_probe, low_rank_curvature.NUM_PROBES, size, dtype)
-    scale = 1 / jnp.sqrt(newton_products.positive(diagonal))
 
-    view = low_rank_curvature.view(at_mode, scale, key_look, rank=rank, num_looks=NUM_LOOKS)
+    view = low_rank_curvature.view(at_mode, climb.scale, key_look, rank=rank, num_looks=NUM_LOOKS)
     guide = LowRank(climb.point, jnp.log(view.scale), view.axes, view.log_stretch)
     refined = _refine(log_density, _independent(guide) if is_diagonal else guide, guide, view.rest, key_refine)
 
     is_near = climb.decrement < max(1.0, 0.1 * size)
     rounding = 1e3 * jnp.finfo(dtype).eps * jnp.abs(climb.value)
     is_flat = (view.least <= 0) & _is_flat(log_density, climb.point, climb.value, view.flattest)
-    num_products = low_rank_curvature.num_products(size, rank, NUM_LOOKS) + min(size, low_rank_curvature.NUM_PROBES)
+    num_products = low_rank_curvature.num_products(size, rank, NUM_LOOKS)
     return refined.q, Course(
         num_gradients=climb.num_products + num_products + refined.count * NUM_DRAWS,
         num_evaluations=3 + num_climbs * len(newton_products.LENGTHS),
         is_finite_at_start=jnp.isfinite(first.value),
         has_mode=is_near | (~climb.is_improved & (climb.decrement < size + rounding)),
         flat_direction=jnp.where(is_flat, view.flattest, 0),
-        gain=jnp.where(refined.is_finite, jnp.maximum(low_rank_ascent.gain(refined.average), 0), jnp.inf),
+        gain=jnp.where(refined.is_finite, jnp.abs(low_rank_ascent.gain(refined.average)), jnp.inf),
     )
 
 
@@ -79,7 +78,8 @@ def _climb(log_density: LogDensity, first: newton_products.Climb, key: Key) -> t
 
     def goes_on(carry: tuple[newton_products.Climb, jax.Array]) -> jax.Array:
         at, count = carry
-        return (count < MAX_CLIMB) & at.is_improved & (at.decrement > NEAR) & jnp.isfinite(at.value)
+        is_paid = (count < MAX_CLIMB) & (at.num_products < MAX_PRODUCTS)
+        return is_paid & at.is_improved & (at.decrement > NEAR) & jnp.isfinite(at.value)
 
     def body(carry: tuple[newton_products.Climb, jax.Array]) -> tuple[newton_products.Climb, jax.Array]:
         at, count = carry
@@ -119,7 +119,8 @@ def _refine(log_density: LogDensity, q: LowRank | Diagonal, guide: LowRank, rest
     size, dtype = q.loc.size, q.loc.dtype
 
     def goes_on(at: _Refined) -> jax.Array:
-        is_settled = (low_rank_ascent.gain(at.average) < SETTLED) & at.is_finite
+        # The estimate may be negative, and is as far from nothing as it is noisy.
+        is_settled = (jnp.abs(low_rank_ascent.gain(at.average)) < SETTLED) & at.is_finite
         return (at.count < MAX_STEPS) & ~((at.count >= MIN_STEPS) & is_settled)
 
     def body(at: _Refined) -> _Refined:
@@ -128,11 +129,11 @@ def _refine(log_density: LogDensity, q: LowRank | Diagonal, guide: LowRank, rest
         if isinstance(at.q, LowRank):
             axes = gaussians.axes(at.q)
             slopes, is_finite = low_rank_ascent.slopes(log_density, at.q, axes, noise)
-            moved = low_rank_ascent.moved(at.q, axes, slopes, length, length / rest)
+            moved = low_rank_ascent.moved(at.q, axes, _held(slopes), length, length / rest)
         else:
             slopes, is_finite = low_rank_ascent.diagonal_slopes(log_density, at.q, guide, guide.directions, noise)
-            moved = low_rank_ascent.diagonal_moved(at.q, guide, guide.directions, slopes, length, length / rest)
-        smaller = at.q._replace(log_scale=at.q.log_scale - low_rank_ascent.LONGEST)
+            moved = low_rank_ascent.diagonal_moved(at.q, guide, guide.directions, _held(slopes), length, length / rest)
+        smaller = at.q._replace(log_scale=at.q.log_scale - 0.5)
         after = jax.tree.map(lambda new, small: jnp.where(is_finite, new, small), moved, smaller)
         weight = 2 / (at.count + 2)  # about the last half of the steps count
         average = jax.tree.map(lambda mean, new: mean + weight * (new - mean), at.average, slopes)
@@ -141,3 +142,8 @@ def _refine(log_density: LogDensity, q: LowRank | Diagonal, guide: LowRank, rest
     lengths = (size, size, guide.log_stretch.size)
     nothing = low_rank_ascent.Slopes(*(jnp.zeros((2, length), dtype) for length in lengths))
     return jax.lax.while_loop(goes_on, body, _Refined(q, nothing, jnp.asarray(True), jnp.zeros((), jnp.int32)))
+
+
+def _held(slopes: low_rank_ascent.Slopes) -> low_rank_ascent.Slopes:
+    """Slopes of scales held within what noise should be let do; the climb has come near enough."""
+    return slopes._replace(log_scale=jnp.clip(slopes.log_scale, -1, 1), log_stretch=jnp.clip(slopes.log_stretch, -1, 1))

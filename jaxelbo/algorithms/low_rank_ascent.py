@@ -10,9 +10,6 @@ from jaxelbo import gaussians
 from jaxelbo.gaussians import Diagonal, LowRank, product
 
 LogDensity = Callable[[jax.Array], jax.Array]
-LONGEST = 0.5
-"""The most that a logarithm of a scale moves in one step."""
-
 SHORTER = (1.0, 0.4, 0.1, 0.02)
 LEAST_CURVATURE = 1 / 256
 
@@ -106,10 +103,14 @@ def moved(
 ) -> LowRank:
     """``q`` after a step of some length, and one of the mean's own: 1 is the whole natural gradient.
 
-    Directions stay what they are in z, narrow ones as gradients and wide ones as vectors, when the scales change.
+    Directions stay what they are in z, narrow ones as gradients and wide ones as vectors, when the scales change. Where
+    a scale shrinks by much, the mean's step is by the new one.
     """
-    step, of_scale, of_stretch = _steps(slopes, length, of_mean)
-    loc = q.loc + jnp.exp(q.log_scale) * gaussians.stretched(axes, q.log_stretch, step)
+    step, of_scale, of_stretch = (jnp.mean(slope, axis=0) for slope in slopes)
+    of_scale, of_stretch = _log_change(of_scale, length), _log_change(of_stretch, length)
+    shrunk = jnp.exp(jnp.minimum(of_scale + 0.5, 0))
+    step = shrunk * gaussians.stretched(axes, -q.log_stretch, of_mean * step)
+    loc = q.loc + shrunk * jnp.exp(q.log_scale) * gaussians.stretched(axes, 2 * q.log_stretch, step)
     signs = jnp.where(q.log_stretch < 0, 1, -1)
     directions = axes * jnp.exp(signs[None] * of_scale[:, None])
     lengths = 0.5 * jnp.log(jnp.sum(directions**2, axis=0))
@@ -128,18 +129,19 @@ def diagonal_moved(
 
     The curvature of each entry alone would overshoot where entries are correlated.
     """
-    step, of_scale, _ = _steps(slopes, length, of_mean)
+    step, of_scale, _ = (jnp.mean(slope, axis=0) for slope in slopes)
     ratio = jnp.exp(guide.log_scale - q.log_scale)
-    change = jnp.exp(guide.log_scale) * gaussians.stretched(axes, 2 * guide.log_stretch, ratio * step)
-    return Diagonal(q.loc + change, q.log_scale + of_scale)
+    change = jnp.exp(guide.log_scale) * gaussians.stretched(axes, 2 * guide.log_stretch, ratio * of_mean * step)
+    return Diagonal(q.loc + change, q.log_scale + _log_change(of_scale, length))
 
 
-def _steps(
-    slopes: Slopes, length: jax.Array | float, of_mean: jax.Array | float
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    step, of_scale, of_stretch = (jnp.mean(slope, axis=0) for slope in slopes)
-    of_scale, of_stretch = (jnp.clip(length * change, -LONGEST, LONGEST) for change in (of_scale, of_stretch))
-    return of_mean * step, of_scale, of_stretch
+def _log_change(slope: jax.Array, length: jax.Array | float) -> jax.Array:
+    """Of a scale: proportional to its slope while small, so that noise does not drive it.
+
+    A precision that should be many times what it is grows by so many times; in one step no scale widens much.
+    """
+    change = length * slope
+    return jnp.clip(change, -0.5, 0.5) - 0.5 * jnp.log1p(2 * jnp.maximum(-change - 0.5, 0))
 
 
 class LowRankInfo(NamedTuple):
@@ -195,7 +197,7 @@ def improve(
     num_tried, found = jax.lax.while_loop(is_too_long, shorten, first)
     is_improved = found > now
     chosen = after(jnp.where(is_improved, lengths[num_tried - 1], 0))
-    smaller = q._replace(log_scale=q.log_scale - LONGEST)
+    smaller = q._replace(log_scale=q.log_scale - 0.5)
     kept = jax.tree.map(
         lambda new, old, small: jnp.where(is_finite, jnp.where(is_improved, new, old), small), chosen, q, smaller
     )
@@ -217,11 +219,12 @@ def _turned(q: LowRank, axes: jax.Array, images: jax.Array, share: jax.Array) ->
 
     One step of subspace iteration on what the mixture of the two has beyond the diagonal.
     """
-    mixed = (1 - share) * axes * jnp.expm1(-2 * q.log_stretch) + share * (images - axes)
+    mixed = (1 - share) * axes * jnp.expm1(-2 * q.log_stretch)[None] + share * (images - axes)
     inner = product(axes.T, mixed)
     values, vectors = jnp.linalg.eigh(0.5 * (inner + inner.T))
     signs = jnp.where(values < 0, -1, 1)
-    directions = product(mixed, vectors) * signs + 1e-3 * product(axes, vectors)  # not zero where nothing is beyond
+    # Not zero where nothing is beyond the diagonal.
+    directions = product(mixed, vectors) * signs[None] + 1e-3 * product(axes, vectors)
     order = jnp.argsort(-jnp.abs(values))  # those that matter most are made orthonormal first
     return q._replace(
         directions=directions[:, order], log_stretch=-0.5 * jnp.log(jnp.maximum(1 + values[order], LEAST_CURVATURE))

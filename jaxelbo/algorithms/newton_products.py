@@ -26,11 +26,14 @@ class Climb(NamedTuple):
       value: log density there, in nats.
       decrement: gradient times Newton step at the point before, in squared standard deviations.
       is_improved: whether the last step found a higher point.
+      scale: 1 over the root of the diagonal of -H as probes have shown it so far, ``[D]``. Probes are taken in units of
+        the last one: entries whose scales differ by orders of magnitude hide one another's curvature.
       num_products: gradients and Hessian-vector products so far.
     """
 
     point: jax.Array
     value: jax.Array
+    scale: jax.Array
     decrement: jax.Array
     is_improved: jax.Array
     num_products: jax.Array
@@ -39,7 +42,7 @@ class Climb(NamedTuple):
 def start(log_density: LogDensity, point: jax.Array) -> Climb:
     """A climb before its first step."""
     infinite = jnp.asarray(jnp.inf, point.dtype)
-    return Climb(point, log_density(point), infinite, jnp.asarray(True), jnp.zeros((), jnp.int32))
+    return Climb(point, log_density(point), jnp.ones_like(point), infinite, jnp.asarray(True), jnp.zeros((), jnp.int32))
 
 
 def climb(log_density: LogDensity, at: Climb, key: Key) -> Climb:
@@ -50,9 +53,11 @@ def climb(log_density: LogDensity, at: Climb, key: Key) -> Climb:
     size = at.point.size
     gradient_at = jax.grad(log_density)
     curvature = lambda vector: -jax.jvp(gradient_at, (at.point,), (vector,))[1]  # noqa: E731
-    diagonal = krylov.diagonal(curvature, key, NUM_PROBES, size, at.point.dtype)
+    in_units = lambda vector: at.scale * curvature(at.scale * vector)  # noqa: E731
+    diagonal = krylov.diagonal(in_units, key, NUM_PROBES, size, at.point.dtype)
+    scale = at.scale / jnp.sqrt(positive(diagonal))
     gradient = gradient_at(at.point)
-    step, num_products = krylov.newton_step(curvature, gradient, 1 / positive(diagonal), MAX_PRODUCTS, TOLERANCE)
+    step, num_products = krylov.newton_step(curvature, gradient, scale**2, MAX_PRODUCTS, TOLERANCE)
     candidates = at.point[None] + jnp.asarray(LENGTHS, step.dtype)[:, None] * step[None]
     found = jax.lax.map(log_density, candidates)
     found = jnp.where(jnp.isfinite(found), found, -jnp.inf)
@@ -61,6 +66,7 @@ def climb(log_density: LogDensity, at: Climb, key: Key) -> Climb:
     return Climb(
         jnp.where(is_improved, candidates[best], at.point),
         jnp.where(is_improved, found[best], at.value),
+        scale,
         jnp.vdot(gradient, step),
         is_improved,
         at.num_products + num_products + 1 + min(size, NUM_PROBES),
