@@ -14,7 +14,6 @@ from jaxelbo import gaussian_moves, gaussians, quasi_random
 from jaxelbo.algorithms import fixed_draw_ascent, newton_climb, pooled_regression
 from jaxelbo.courses import Course
 from jaxelbo.gaussian_moves import Place
-from jaxelbo.types import Key
 
 LogDensity = Callable[[jax.Array], jax.Array]
 
@@ -23,6 +22,8 @@ MAX_FIXED = 20
 MEMORY = 8
 MAX_POOLED = 13
 MIN_POOLED = 3
+MAX_SETS = 4
+NUM_SHIFTS = 1 + MAX_SETS + MAX_POOLED
 BATCH_SIZE = 512
 MAX_SIZE_POOLED = 24
 """Beyond so many entries the quadratic has too many coefficients for values alone."""
@@ -30,20 +31,24 @@ MAX_SIZE_POOLED = 24
 ENOUGH = 0.05
 """Nats that a natural-gradient step would still gain when draws with gradients give way to pooled ones."""
 
+MAX_GRADIENTS, NUM_POLISHED, EXACT = 1_000, 128, 0.01
+"""Gradients in all, in sets of so many for a last step, until the expected error of that, in nats, is as small as this;
+where it stays larger, pooled draws go on. The error is that of independent draws; of balanced ones it is some four
+times less."""
+
 SETTLED = 5e-4
 """And when a fit has converged."""
 
 
-def fit(log_density: LogDensity, start: jax.Array, key: Key, *, is_dense: bool) -> tuple[Place, Course]:
+def fit(log_density: LogDensity, start: jax.Array, shifts: jax.Array, *, is_dense: bool) -> tuple[Place, Course]:
     """The best Gaussian with any covariance, or with independent entries, and the course of the fit.
 
     Args:
       log_density: ``[D]`` -> scalar, in nats.
       start: ``[D]``.
-      key: one random key.
+      shifts: ``[NUM_SHIFTS, D]``, uniform on the unit cube: all that is random, of the lattices of draws.
       is_dense: static; whether the covariance is free.
     """
-    key_fixed, key_mean_field, key_pooled = jax.random.split(key, 3)
     size = start.size
     first = newton_climb.start(log_density, start)
     climb, num_climbs, has_mode = _climb(log_density, first)
@@ -55,7 +60,7 @@ def fit(log_density: LogDensity, start: jax.Array, key: Key, *, is_dense: bool) 
     is_pooled = is_dense and size <= MAX_SIZE_POOLED
     is_last = is_dense and not is_pooled
     num_draws = max(16, (4 if is_last else 2) * (size + 2) // 2 * 2)
-    noise = quasi_random.balanced_normals(key_fixed, num_draws, size, start.dtype)
+    noise = quasi_random.shifted_normals(shifts[0], num_draws)
     fixed = _fix_draws(log_density, place, noise, None, SETTLED if is_last else ENOUGH, MAX_FIXED)
     num_gradients = num_climbs * (size + 1) + fixed.count * num_draws
     num_evaluations = 1 + num_climbs * newton_climb.NUM_CANDIDATES + 2 * len(newton_climb.SECANTS) * size
@@ -64,10 +69,9 @@ def fit(log_density: LogDensity, start: jax.Array, key: Key, *, is_dense: bool) 
     if not is_dense:
         # The full-rank fit gives the mean its Newton steps; a few draws come near, many settle.
         root, place = fixed.ascent.place.factor, _independent(fixed.ascent.place)
-        for draws, tolerance, max_steps in ((32, ENOUGH, 12), (128, SETTLED, 6)):
+        for shift, draws, tolerance, max_steps in ((shifts[1], 32, ENOUGH, 12), (shifts[2], 128, SETTLED, 6)):
             num_draws = max(draws, 2 * (size + 2))
-            key_draws = jax.random.fold_in(key_mean_field, draws)
-            noise = quasi_random.balanced_normals(key_draws, num_draws, size, start.dtype)
+            noise = quasi_random.shifted_normals(shift, num_draws)
             fixed = _fix_draws(log_density, place, noise, root, tolerance, max_steps)
             place = fixed.ascent.place
             num_gradients += fixed.count * num_draws
@@ -75,10 +79,19 @@ def fit(log_density: LogDensity, start: jax.Array, key: Key, *, is_dense: bool) 
 
     place, gain = fixed.ascent.place, fixed.gain
     if is_pooled:
+        is_quadratic = (gain < SETTLED) & (fixed.error < 0.1 * EXACT)  # few draws say so
+        max_sets = jnp.where(is_quadratic, 0, (MAX_GRADIENTS - num_gradients) // NUM_POLISHED)
+        sums = _sum_moments(log_density, place, shifts[1:], max_sets)
+        error = fixed_draw_ascent.error_of(sums)
+        polished, gain_polished = fixed_draw_ascent.polished(place, sums)
+        is_near = (sums.num_sets > 0) & (gain_polished < ENOUGH) & jnp.isfinite(error)
+        is_exact = is_quadratic | (is_near & (error < EXACT))
+        place = jax.tree.map(lambda new, old: jnp.where(is_near, new, old), polished, place)
         batch_size = max(BATCH_SIZE, 4 * (1 + size + size * (size + 1) // 2) // 2 * 2)
         max_batches = max(MIN_POOLED, MAX_POOLED * BATCH_SIZE // batch_size)
-        pool = _pool(log_density, place, key_pooled, batch_size, max_batches)
-        place, gain = _composed(place, pool.place), pool.gain
+        pool = _pool(log_density, place, shifts[1 + MAX_SETS :], is_exact, batch_size, max_batches)
+        place, gain = _composed(place, pool.place), jnp.where(is_exact, jnp.where(is_quadratic, gain, error), pool.gain)
+        num_gradients += sums.num_sets * NUM_POLISHED
         num_evaluations += pool.num_batches * batch_size
     return place, Course(num_gradients, num_evaluations, jnp.isfinite(first.value), has_mode, flat_direction, gain)
 
@@ -104,6 +117,22 @@ def _climb(log_density: LogDensity, first: newton_climb.Climb) -> tuple[newton_c
     return at, count, is_near(at) | (~at.is_improved & (at.decrement < size + rounding))
 
 
+def _sum_moments(
+    log_density: LogDensity, place: Place, shifts: jax.Array, max_sets: jax.Array
+) -> fixed_draw_ascent.Moments:
+    """Moments of sets of new draws, until these are enough or no more may be drawn."""
+
+    def goes_on(sums: fixed_draw_ascent.Moments) -> jax.Array:
+        is_enough = (sums.num_sets > 0) & ~(fixed_draw_ascent.error_of(sums) >= EXACT)
+        return (sums.num_sets < jnp.minimum(max_sets, MAX_SETS)) & ~is_enough & jnp.isfinite(sums.error)
+
+    def body(sums: fixed_draw_ascent.Moments) -> fixed_draw_ascent.Moments:
+        noise = quasi_random.shifted_normals(shifts[sums.num_sets], NUM_POLISHED)
+        return fixed_draw_ascent.add_moments(log_density, place, noise, sums)
+
+    return jax.lax.while_loop(goes_on, body, fixed_draw_ascent.no_moments(place))
+
+
 class _Fixed(NamedTuple):
     """A fit on fixed draws under way."""
 
@@ -111,6 +140,7 @@ class _Fixed(NamedTuple):
     count: jax.Array
     num_evaluations: jax.Array
     gain: jax.Array
+    error: jax.Array
     may_rise: jax.Array
 
 
@@ -125,25 +155,24 @@ def _fix_draws(
         gain = jnp.where(info.is_finite, info.gain, jnp.inf)
         # Where a remembered step did not lead up, a natural one may.
         may_rise = info.is_improved | ~info.is_finite | jnp.any(at.ascent.memory.steps != 0)
-        return _Fixed(ascent, at.count + 1, at.num_evaluations + info.num_evaluations, gain, may_rise)
+        return _Fixed(
+            ascent, at.count + 1, at.num_evaluations + info.num_evaluations, gain, info.monte_carlo_error, may_rise
+        )
 
-    zero = jnp.zeros((), jnp.int32)
-    return jax.lax.while_loop(
-        goes_on,
-        body,
-        _Fixed(
-            fixed_draw_ascent.start(place, MEMORY), zero, zero, jnp.asarray(jnp.inf, noise.dtype), jnp.asarray(True)
-        ),
-    )
+    zero, infinite = jnp.zeros((), jnp.int32), jnp.asarray(jnp.inf, noise.dtype)
+    ascent = fixed_draw_ascent.start(place, MEMORY)
+    return jax.lax.while_loop(goes_on, body, _Fixed(ascent, zero, zero, infinite, infinite, jnp.asarray(True)))
 
 
-def _pool(log_density: LogDensity, base: Place, key: Key, batch_size: int, max_batches: int) -> pooled_regression.Pool:
+def _pool(
+    log_density: LogDensity, base: Place, shifts: jax.Array, is_exact: jax.Array, batch_size: int, max_batches: int
+) -> pooled_regression.Pool:
     def goes_on(pool: pooled_regression.Pool) -> jax.Array:
         is_settled = (pool.gain < SETTLED) & (pool.num_batches >= MIN_POOLED)
-        return (pool.num_batches < max_batches) & ~is_settled
+        return (pool.num_batches < max_batches) & ~is_settled & ~is_exact
 
     def body(pool: pooled_regression.Pool) -> pooled_regression.Pool:
-        return pooled_regression.grow(log_density, base, pool, jax.random.fold_in(key, pool.num_batches))
+        return pooled_regression.grow(log_density, base, pool, shifts[pool.num_batches])
 
     return jax.lax.while_loop(goes_on, body, pooled_regression.start(base.loc, batch_size, max_batches))
 

@@ -21,6 +21,7 @@ from jaxelbo import (
     low_rank_fits,
     monte_carlo,
     pareto,
+    quasi_random,
     richer_fits,
     stepping,
 )
@@ -166,16 +167,20 @@ def _infer(
 ) -> Inference:
     family = constructor(flattening.unflatten(layout, start))
     form = gaussian_targets.check_gaussian(log_joint, family, gaussian_targets.ALL_FORMS)
-    key_fit, key_judge, *keys_richer = jax.random.split(key, 2 if richer is None else 4)
+    keys_richer = jax.random.split(jax.random.fold_in(key, 1))
     if form is gaussians.LowRank or start.size > MAX_SIZE_DENSE:
+        key_fit, key_judge = jax.random.split(key)
         family, params, course = _fit_low_rank(log_joint, family, form, layout, start, key_fit)
         log_weights = monte_carlo.log_weights_in_parts(params, key_judge, log_joint, family, num_samples, start.size)
     else:
         log_density = monte_carlo.log_density(log_joint, family.unflatten)
-        place, course = gaussian_fits.fit(log_density, start, key_fit, is_dense=form is gaussians.Dense)
+        # Random bits are made in one place: each other would take as long to compile as the Pareto fit.
+        uniform = jax.random.uniform(key, (gaussian_fits.NUM_SHIFTS + num_samples, start.size), start.dtype)
+        shifts, uniform = uniform[: gaussian_fits.NUM_SHIFTS], uniform[gaussian_fits.NUM_SHIFTS :]
+        place, course = gaussian_fits.fit(log_density, start, shifts, is_dense=form is gaussians.Dense)
         params = gaussian_moves.gaussian_of(place.loc, place.factor)._asdict()
         # Draws by the place's own root, which unlike the family's does not depend on the coordinates.
-        noise = jax.random.normal(key_judge, (num_samples, start.size), start.dtype)
+        noise = quasi_random.normals_of(uniform)
         log_q = -0.5 * jnp.sum(noise**2, axis=1) - place.log_det - start.size * 0.5 * math.log(2 * math.pi)
         log_weights = jax.vmap(log_density)(gaussian_moves.points(place, noise)) - log_q
     log_weights = jnp.where(jnp.isnan(log_weights), -jnp.inf, log_weights)

@@ -72,7 +72,8 @@ def pathfinder_draws(
     checks.check_callable(log_joint, "log_joint")
     checks.check_key(key)
     checks.check_float_leaves(latents, "latents")
-    counts = [checks.check_count(num_samples, "num_samples"), checks.check_count(num_steps, "num_steps")]
+    num_samples = checks.check_count(num_samples, "num_samples")
+    num_steps = checks.check_count(num_steps, "num_steps")
     num_proposals = checks.check_count(num_proposals, "num_proposals")
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(latents)]
     if not shapes[0]:
@@ -80,9 +81,9 @@ def pathfinder_draws(
     num_paths = shapes[0][0]
     checks.check_leading_axis(latents, num_paths, "latents", "starts")
     if checks.is_traced((latents, key, jnp.zeros(()))):
-        return _follow_all(log_joint, *counts, num_proposals, latents, key)
+        return _follow_all(log_joint, num_samples, num_steps, num_proposals, latents, key)
     checks.check_static(log_joint, "log_joint")
-    return stepping.compiled(_follow_all, log_joint, *counts, num_proposals)(latents, key)
+    return stepping.compiled(_follow_all, log_joint, num_samples, num_steps, num_proposals)(latents, key)
 
 
 def _follow_all(

@@ -59,9 +59,9 @@ def smooth(log_weights: jax.Array) -> Smoothed:
         return Smoothed(
             _marked(jax.nn.log_softmax(shifted), is_sound), _marked(jnp.full_like(shifted[0], jnp.inf), is_sound)
         )
-    order = jnp.argsort(shifted)
-    cut = jnp.maximum(shifted[order[-length - 1]], jnp.log(jnp.finfo(shifted.dtype).tiny))
-    tail = shifted[order[-length:]]
+    largest, order = jax.lax.top_k(shifted, length + 1)
+    cut = jnp.maximum(largest[-1], jnp.log(jnp.finfo(shifted.dtype).tiny))
+    tail, order = largest[-2::-1], order[-2::-1]
     is_in_tail = tail > cut
     exceedances = jnp.where(is_in_tail, jnp.exp(tail) - jnp.exp(cut), 0)
     count = jnp.sum(is_in_tail)
@@ -73,7 +73,7 @@ def smooth(log_weights: jax.Array) -> Smoothed:
     is_fitted = (count > 4) & jnp.isfinite(shape)
     smoothed = jnp.where(is_fitted & is_in_tail, jnp.log(jnp.exp(cut) + beyond), tail)
     smoothed = jnp.minimum(smoothed, 0)  # none above the largest raw weight
-    result = shifted.at[order[-length:]].set(smoothed)
+    result = shifted.at[order].set(smoothed)
     pareto_k = jnp.where(is_fitted, shape, jnp.inf)
     return Smoothed(_marked(jax.nn.log_softmax(result), is_sound), _marked(pareto_k, is_sound))
 

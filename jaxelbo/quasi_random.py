@@ -33,18 +33,26 @@ def balanced_normals(key: Key, num_samples: int, size: int, dtype: jax.typing.DT
     >>> bool(jnp.allclose(noise.T @ noise / 16, jnp.eye(3), atol=1e-5))
     True
     """
-    half = num_samples // 2
-    shift = jax.random.uniform(key, (size,), dtype)
+    return shifted_normals(jax.random.uniform(key, (size,), dtype), num_samples)
+
+
+def shifted_normals(shift: jax.Array, num_samples: int) -> jax.Array:
+    """`balanced_normals` of a lattice shifted by ``[D]``, uniform on the unit cube; S of them, ``[S, D]``."""
+    half, size, dtype = num_samples // 2, shift.size, shift.dtype
     lattice = np.outer(np.arange(1, half + 1), _generators(size)) % 1
-    uniform = (shift[None] + jnp.asarray(lattice, dtype)) % 1
-    smallest = float(jnp.finfo(dtype).eps)
-    normal = jax.scipy.special.ndtri(jnp.clip(uniform, smallest, 1 - smallest))
+    normal = normals_of((shift[None] + jnp.asarray(lattice, dtype)) % 1)
     if half >= size:
         q, r = jnp.linalg.qr(normal)
         normal = math.sqrt(half) * q * jnp.sign(jnp.diag(r))[None]
     else:
         normal /= jnp.sqrt(jnp.mean(normal**2, axis=0, keepdims=True))
     return jnp.concatenate([normal, -normal])
+
+
+def normals_of(uniform: jax.Array) -> jax.Array:
+    """Standard normal numbers of uniform ones."""
+    smallest = float(jnp.finfo(uniform.dtype).eps)
+    return math.sqrt(2) * jax.lax.erf_inv(2 * jnp.clip(uniform, smallest, 1 - smallest) - 1)
 
 
 def _generators(size: int) -> np.ndarray:

@@ -113,6 +113,57 @@ def improve(
     return Ascent(after, quasi_newton.forget(memory, ~is_improved), length * ascent, gradient), info
 
 
+class Moments(NamedTuple):
+    """Sums over sets of draws of one Gaussian, in its standard coordinates; all that a last step needs.
+
+    Attributes:
+      gradient: of the mean gradients, ``[D]``.
+      hessian: of the mean Hessians, ``[D, D]``.
+      error: of the expected shortfalls, in nats; infinite where something was not finite.
+      num_sets: how many.
+    """
+
+    gradient: jax.Array
+    hessian: jax.Array
+    error: jax.Array
+    num_sets: jax.Array
+
+
+def no_moments(place: Place) -> Moments:
+    """Before the first set of draws."""
+    zero = jnp.zeros((), place.loc.dtype)
+    return Moments(jnp.zeros_like(place.loc), jnp.zeros_like(place.factor), zero, jnp.zeros((), jnp.int32))
+
+
+def add_moments(
+    log_density: Callable[[jax.Array], jax.Array], place: Place, noise: jax.Array, sums: Moments
+) -> Moments:
+    """With those of S more gradients at ``place.loc + factor @ noise``, for a dense factor."""
+    gradients = jax.vmap(jax.grad(log_density))(gaussian_moves.points(place, noise))
+    gradients = gaussian_moves.pulled_back(place.factor, gradients)
+    is_finite = jnp.all(jnp.isfinite(gradients))
+    gradients = jnp.where(is_finite, gradients, -noise)
+    error = jnp.where(is_finite, _monte_carlo_error(place, gradients, noise), jnp.inf)
+    hessian = gaussian_moves.second_moments(place.factor, gradients, noise) / len(noise)
+    return Moments(
+        sums.gradient + jnp.mean(gradients, axis=0), sums.hessian + hessian, sums.error + error, sums.num_sets + 1
+    )
+
+
+def error_of(sums: Moments) -> jax.Array:
+    """What the optimum on all these draws is expected to fall short by, in nats."""
+    return sums.error / jnp.maximum(sums.num_sets, 1) ** 2
+
+
+def polished(place: Place, sums: Moments) -> tuple[Place, jax.Array]:
+    """After one whole natural-gradient step, for a Gaussian near its optimum, and what that gains if it is near."""
+    count = jnp.maximum(sums.num_sets, 1)
+    direction = gaussian_moves.direction(
+        sums.gradient / count, sums.hessian / count, smallest=SMALLEST, largest=LARGEST
+    )
+    return gaussian_moves.moved(place, direction, 1.0), direction.gain
+
+
 def _monte_carlo_error(place: Place, gradients: jax.Array, noise: jax.Array) -> jax.Array:
     """Half the variance of the mean natural gradient, whose curvature is 1; a quadratic's is none on balanced draws.
 

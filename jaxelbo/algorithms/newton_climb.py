@@ -69,12 +69,16 @@ def climb(log_density: LogDensity, at: Climb) -> Climb:
     hessian = product(at.factor.T, columns)
     hessian = 0.5 * (hessian + hessian.T)
     diagonal = jnp.abs(jnp.diag(hessian))
-    scales = jnp.where(diagonal > 0, 1 / jnp.sqrt(diagonal), 1)
+    # Without a metric entries may differ by orders of magnitude; with one, scales of entries would depend on its axes.
+    scales = jnp.where((diagonal > 0) & ~at.is_anchored, 1 / jnp.sqrt(diagonal), 1)
     values, axes = jnp.linalg.eigh(-hessian * scales[:, None] * scales[None])
     largest = jnp.max(jnp.abs(values))
     curvatures = jnp.maximum(jnp.abs(values), jnp.finfo(values.dtype).eps * values.size * largest)
     factor = product(at.factor * scales[None], axes)
     along = product(axes.T, scales * pulled_back(at.factor, gradient_at(at.point)))
+    # An eigenvector's sign is arbitrary; uphill is the same in all coordinates, and so then are draws by the factor.
+    uphill = jnp.where(along < 0, -1, 1)
+    along, factor = along * uphill, factor * uphill[None]
 
     def steps(weights: jax.Array) -> jax.Array:
         return product(along[None] * weights, factor.T)

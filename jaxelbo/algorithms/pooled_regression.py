@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from jaxelbo import gaussian_moves, quasi_random
 from jaxelbo.gaussian_moves import Place
 from jaxelbo.gaussians import product
-from jaxelbo.types import Key
 
 LogDensity = Callable[[jax.Array], jax.Array]
 INFLATION = 1.2
@@ -83,7 +82,7 @@ def start(loc_like: jax.Array, batch_size: int, max_batches: int) -> Pool:
     )
 
 
-def grow(log_density: LogDensity, base: Place, pool: Pool, key: Key) -> Pool:
+def grow(log_density: LogDensity, base: Place, pool: Pool, shift: jax.Array) -> Pool:
     """Draws one more batch from q and moves q to the best Gaussian that the whole pool shows.
 
     Costs N values and no gradient. The mean gradient and Hessian of the log density under q are those of the quadratic
@@ -93,11 +92,11 @@ def grow(log_density: LogDensity, base: Place, pool: Pool, key: Key) -> Pool:
       log_density: ``[D]`` -> scalar, in z.
       base: the first q, which carries the pool's coordinates to z.
       pool: of `start`.
-      key: one random key.
+      shift: ``[D]``, uniform on the unit cube, of the lattice of draws.
     """
     batch_size, size = pool.points.shape[1:]
     inflation = jnp.asarray(INFLATION, pool.points.dtype)
-    noise = quasi_random.balanced_normals(key, batch_size, size, pool.points.dtype)
+    noise = quasi_random.shifted_normals(shift, batch_size)
     points = gaussian_moves.points(pool.place, inflation * noise)
     values = jax.vmap(log_density)(gaussian_moves.points(base, points))
     values = jnp.where(jnp.isfinite(values), values, -jnp.inf)
