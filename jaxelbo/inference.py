@@ -90,20 +90,21 @@ def infer(
 ) -> Inference:
     """The Gaussian nearest to the posterior in KL(q || p), found without tuning, or a status that says it was not.
 
-    It composes three algorithms, each with a bound on what it spends. `algorithms.newton` climbs to within reach of a
-    mode and secants find the scales there. `algorithms.fixed_draws` raises the bound on a few balanced draws by
-    quasi-Newton steps that start from the natural gradient. Pooled draws (`algorithms.pooled_regression`) refine it
-    from values alone, at draws that all go on counting by their importance weights (up to 24 latent entries; beyond,
-    fixed draws go on to the end). All of it is said in coordinates where q is N(0, I): rescaling or mixing the latent,
-    start included, gives the same posterior. The result is judged on fresh draws.
+    It composes algorithms, each with a bound on what it spends. `algorithms.newton` climbs to within reach of a mode
+    and secants find the scales there. `algorithms.fixed_draws` raises the bound on a few balanced draws by quasi-Newton
+    steps that start from the natural gradient. One to four sets of 128 new draws make a last natural-gradient step,
+    until its expected error is small; where it stays larger, pooled draws (`algorithms.pooled_regression`) go on from
+    values alone, which all go on counting by their importance weights. (That is up to 24 latent entries; beyond, fixed
+    draws go on to the end.) All of it is said in coordinates where q is N(0, I): rescaling or mixing the latent, start
+    included, gives the same posterior. The result is judged on fresh draws.
 
     Beyond 300 latent entries, and for `families.low_rank` always, no matrix D x D is made: a full rank gives way to
     low rank with 32 directions, which the result's ``family`` then is. `algorithms.newton_cg` climbs, Lanczos' method
     and random probes find the curvature that a diagonal and these directions can show, and short natural-gradient
     steps on new draws end it. Rescaling the entries changes nothing; mixing them does.
 
-    Estimand: argmax of the ELBO over the family; the direction is KL(q || p). The fit depends on the key by much less
-    than 0.05 nats where the status is "converged".
+    Estimand: argmax of the ELBO over the family; the direction is KL(q || p). Where the status is "converged", the fit
+    is expected to depend on the key by less than 0.05 nats.
 
     Args:
       log_joint: latent pytree -> scalar log p(x, z), in nats; a density over all of R^D, so with the log Jacobian of

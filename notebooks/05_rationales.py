@@ -193,6 +193,8 @@ for axis, name, title in zip(
 ):
     axis.plot(prices, [100 * getattr(outcome, name) for outcome in outcomes], "o-", color=BLUE)
     axis.set(xscale="log", xlabel=r"$\lambda_1$, nats a word", title=f"{title}, %")
+    axis.set_xticks(prices, [f"{price:.3f}" for price in prices])
+    axis.minorticks_off()
 axes[1].axhline(100 * every.accuracy, color=GREY, linewidth=0.8, linestyle=":")
 axes[2].axhline(100 * marked_share, color=GREY, linewidth=0.8, linestyle=":")
 axes[1].set_title("accuracy, %; dotted: every word")
