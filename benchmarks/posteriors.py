@@ -6,6 +6,7 @@ FOLDER holds ``score.py``: ``NAMES``, ``case(name)`` with ``logdensity``, ``dim`
 ``score(case, draws, elbo, family)``. One row a posterior and start: medians over seeds, and the worst seed of the KL.
 Starts are zero, or so many posterior standard deviations from its mean in every coordinate, signs at random.
 ``first`` is the wall time of the first call, compilation included, ``again`` of the next one with another key.
+``response`` is the rms error of the log standard deviations by linear response, for mean field.
 ``--peers`` times NumPyro's ``AutoMultivariateNormal`` or ``AutoNormal`` with 10,000 steps in the same process.
 """
 
@@ -28,6 +29,7 @@ import jaxelbo
 from jaxelbo import families
 
 NUM_DRAWS = 20_000
+NUM_RESPONSE = 400
 NUMPYRO_STEPS = 10_000
 SILENT = 0.5
 """Nats above the floor beyond which a fit must not be called converged."""
@@ -63,6 +65,7 @@ def run(score: Any, name: str, family: str, distance: float, seeds: int) -> list
         result = jax.block_until_ready(infer(start, key))
         seconds = time.perf_counter() - before
         record = {"status": str(result.status), "seconds": seconds, "above": np.inf, "mean": np.inf, "log sd": np.inf}
+        record["response"] = np.nan
         record |= {"gradients": int(result.num_gradients), "evaluations": int(result.num_evaluations)}
         record["k"] = float(result.pareto_k)
         latents = jaxelbo.draws(result.params, jax.random.key(seed + 1_000), result.family, num_samples=NUM_DRAWS)
@@ -74,6 +77,11 @@ def run(score: Any, name: str, family: str, distance: float, seeds: int) -> list
             record["above"] = scored["kl_above_floor"]
             record["mean"] = scored["mean_error_rms"] - floor["mean_error_rms"]
             record["log sd"] = scored["log_sd_error_rms"] - floor["log_sd_error_rms"]
+        if family == "mean_field":
+            sd = jaxelbo.linear_response(
+                result.params, jax.random.key(seed + 2_000), case.logdensity, result.family, num_samples=NUM_RESPONSE
+            ).sd
+            record["response"] = float(np.sqrt(np.mean(np.log(sd / score.reference(name)["u_sd"]) ** 2)))
         records.append(record)
     return records
 
@@ -122,7 +130,7 @@ def main() -> None:
     table = Table(title=f"{options.family}, {options.seeds} seeds; jax {jax.__version__}, jaxlib {jaxlib.__version__}, "
                         f"{jax.default_backend()}, {'float32' if options.float32 else 'float64'}")  # fmt: skip
     columns = ("posterior", "start", "status", "gradients", "values", "k", "KL above floor", "worst", "mean", "log sd",
-               "first, s", "again, s", "NumPyro first", "again")  # fmt: skip
+               "response", "first, s", "again, s", "NumPyro first", "again")  # fmt: skip
     for column in columns:
         table.add_column(column)
     everything, silent, far = [], 0, 0
@@ -136,6 +144,7 @@ def main() -> None:
             row = [name.split("-")[-1], f"{distance:g}", ", ".join(statuses)]
             row += [f"{middle['gradients']:.0f}", f"{middle['evaluations']:.0f}", f"{middle['k']:.2f}"]
             row += [f"{middle['above']:.3f}", f"{worst:.3f}", f"{middle['mean']:.3f}", f"{middle['log sd']:.3f}"]
+            row += [f"{middle['response']:.3f}"]
             row += [f"{records[0]['seconds']:.2f}", f"{np.median([r['seconds'] for r in records[1:]] or [np.nan]):.3f}"]
             peers = None
             if options.peers and distance == 0:

@@ -74,6 +74,19 @@ def test_best_gaussian_of_a_skewed_density(constructor, seed):
     assert result.num_evaluations < 10_000
 
 
+def test_more_entries_than_values_alone_can_settle():
+    """40 skewed and mixed entries: gradients do it all, within 0.05 nats of the best Gaussian in closed form."""
+    rng = np.random.default_rng(0)
+    shapes, rates = rng.uniform(1.5, 20, 40), 10 ** rng.uniform(-2, 2, 40)
+    mixing = problems.mixing_matrix(40, 1e3)
+    log_joint = lambda z: jnp.sum(shapes * (mixing @ z) - rates * jnp.exp(mixing @ z))
+    result = jaxelbo.infer(log_joint, jnp.zeros(40), KEY)
+    mean, root = problems.mean_and_root(result.params)
+    best = np.log(shapes / rates) - 0.5 / shapes, np.diag(shapes**-0.5)
+    assert problems.kl_of_gaussians((mixing @ mean, mixing @ root), best) < 0.05
+    assert result.num_gradients < 1_500
+
+
 @pytest.mark.parametrize(
     "matrix",
     [problems.mixing_matrix(4, 1e6), np.diag([1e5, 1e-5, 3.0, 1e2])[:, [2, 0, 3, 1]]],
