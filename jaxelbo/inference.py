@@ -168,7 +168,7 @@ def _infer(
 ) -> Inference:
     family = constructor(flattening.unflatten(layout, start))
     form = gaussian_targets.check_gaussian(log_joint, family, gaussian_targets.ALL_FORMS)
-    keys_richer = jax.random.split(jax.random.fold_in(key, 1))
+    key, key_richer = (key, key) if richer is None else jax.random.split(key)
     if form is gaussians.LowRank or start.size > MAX_SIZE_DENSE:
         key_fit, key_judge = jax.random.split(key)
         family, params, course = _fit_low_rank(log_joint, family, form, layout, start, key_fit)
@@ -189,7 +189,7 @@ def _infer(
     elbo_standard_error = jnp.std(log_weights, ddof=1) / math.sqrt(num_samples)
     beyond = None
     if richer is not None:
-        beyond = richer_fits.fit(log_joint, family, params, richer, keys_richer, log_weights)
+        beyond = richer_fits.fit(log_joint, family, params, richer, key_richer, log_weights)
     code = _verdict(course, elbo, pareto_k, params)
     return Inference(
         params,

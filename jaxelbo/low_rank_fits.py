@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxelbo import gaussians, krylov, low_rank_curvature, quasi_random
+from jaxelbo import gaussians, low_rank_curvature, quasi_random
 from jaxelbo.algorithms import low_rank_ascent, newton_products
 from jaxelbo.courses import Course
 from jaxelbo.gaussians import Diagonal, LowRank, product
@@ -23,6 +23,9 @@ MAX_CLIMB, MAX_PRODUCTS, NEAR = 48, 1_500, 0.01
 it ends."""
 
 NUM_LOOKS = 8
+FLAT, FAR = 1e-5, 1_000.0
+"""A curvature relative to the diagonal below which a direction is tried so far out; it would fall by nats there."""
+
 MIN_STEPS, MAX_STEPS, NUM_DRAWS = 8, 128, 8
 SETTLED = 5e-4
 """Nats that a further step would gain when a fit has converged."""
@@ -53,7 +56,10 @@ def fit(
     key_climb, key_look, key_refine = jax.random.split(key, 3)
     first = newton_products.start(log_density, start)
     climb, num_climbs = _climb(log_density, first, key_climb)
-    at_mode = _curvature(log_density, climb.point[None])
+    gradient_at = jax.grad(log_density)
+
+    def at_mode(vector: jax.Array) -> jax.Array:
+        return -jax.jvp(gradient_at, (climb.point,), (vector,))[1]
 
     view = low_rank_curvature.view(at_mode, climb.scale, key_look, rank=rank, num_looks=NUM_LOOKS)
     guide = LowRank(climb.point, jnp.log(view.scale), view.axes, view.log_stretch)
@@ -61,7 +67,7 @@ def fit(
 
     is_near = climb.decrement < max(1.0, 0.1 * size)
     rounding = 1e3 * jnp.finfo(dtype).eps * jnp.abs(climb.value)
-    is_flat = (view.least <= 0) & _is_flat(log_density, climb.point, climb.value, view.flattest)
+    is_flat = (view.least < FLAT) & _is_flat(log_density, climb.point, climb.value, view.flattest)
     num_products = low_rank_curvature.num_products(size, rank, NUM_LOOKS)
     return refined.q, Course(
         num_gradients=climb.num_products + num_products + refined.count * NUM_DRAWS,
@@ -88,19 +94,9 @@ def _climb(log_density: LogDensity, first: newton_products.Climb, key: Key) -> t
     return jax.lax.while_loop(goes_on, body, (first, jnp.zeros((), jnp.int32)))
 
 
-def _curvature(log_density: LogDensity, points: jax.Array) -> krylov.Matrix:
-    """Products with -H, the mean over points ``[S, D]``."""
-    gradient_at = jax.grad(log_density)
-
-    def product_at(point: jax.Array, vector: jax.Array) -> jax.Array:
-        return jax.jvp(gradient_at, (point,), (vector,))[1]
-
-    return lambda vector: -jnp.mean(jax.vmap(product_at, (0, None))(points, vector), axis=0)
-
-
 def _is_flat(log_density: LogDensity, point: jax.Array, value: jax.Array, direction: jax.Array) -> jax.Array:
     """Whether the log density does not fall by half a nat, on the mean of both sides, far along a direction."""
-    far = 16 * direction
+    far = FAR * direction
     return ~(value - 0.5 * (log_density(point + far) + log_density(point - far)) > 0.5)
 
 

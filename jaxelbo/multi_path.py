@@ -76,8 +76,8 @@ def pathfinder_draws(
     num_steps = checks.check_count(num_steps, "num_steps")
     num_proposals = checks.check_count(num_proposals, "num_proposals")
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(latents)]
-    if not shapes[0]:
-        raise ValueError("latents must have a leading axis of starts, got a scalar.")
+    if not shapes[0] or shapes[0][0] == 0:
+        raise ValueError(f"latents must have a leading axis of at least one start, got shape {shapes[0]}.")
     num_paths = shapes[0][0]
     checks.check_leading_axis(latents, num_paths, "latents", "starts")
     if checks.is_traced((latents, key, jnp.zeros(()))):

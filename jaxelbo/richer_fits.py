@@ -59,7 +59,7 @@ def fit(
     gaussian: Family,
     params: Params,
     constructor: Callable[[jax.Array], Family],
-    keys: Key,
+    key: Key,
     log_weights_before: jax.Array,
 ) -> Richer:
     """Raises the richer family and judges it as the Gaussian was judged.
@@ -69,10 +69,10 @@ def fit(
       gaussian: the family that was fitted.
       params: its own.
       constructor: ``[D]`` -> the family of a vector that stands for the noise of that Gaussian.
-      keys: two random keys, ``[2]``.
+      key: one random key.
       log_weights_before: those of the Gaussian, ``[S]``.
     """
-    latent = jax.tree.leaves(jax.eval_shape(gaussian.sample, params, keys[0]))
+    latent = jax.tree.leaves(jax.eval_shape(gaussian.sample, params, key))
     size, dtype = sum(leaf.size for leaf in latent), jnp.result_type(*latent)
     base = constructor(jnp.zeros(size, dtype))
     checks.check_family(base, "richer")
@@ -92,8 +92,7 @@ def fit(
         is_finite = jnp.all(jnp.asarray([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(moved)]))
         return jax.tree.map(lambda new, old: jnp.where(is_finite, new, old), (moved, new_state), carry), None
 
-    key_fit, key_judge = keys[0], keys[1]
-    key_init, key_steps = jax.random.split(key_fit)
+    key_init, key_steps, key_judge = jax.random.split(key, 3)
     start = base.init(key_init)
     (own, _), _ = jax.lax.scan(step, (start, optimizer.init(start)), jax.random.split(key_steps, NUM_STEPS))
     params, num_samples = {"base": own, "gaussian": params}, log_weights_before.size

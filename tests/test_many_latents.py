@@ -80,6 +80,11 @@ def test_a_skewed_posterior():
     assert str(result.status) in ("converged", "poor fit", "step limit")
 
 
+def test_an_idle_latent_among_many_is_named():
+    result = jaxelbo.infer(lambda z: -0.5 * jnp.sum(z["a"] ** 2), {"a": jnp.zeros(400), "b": 0.0}, KEY)
+    assert str(result.status) == "flat direction along latent['b']"
+
+
 def test_a_hundred_thousand_entries_compile_without_a_square():
     """Temporary memory is of the order of D times the directions; D x D would take 40 gigabytes."""
     size = 100_000

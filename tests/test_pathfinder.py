@@ -66,8 +66,9 @@ def test_bad_input():
         algorithms.pathfinder(None)
     with pytest.raises(ValueError, match="memory_length must be at least 1"):
         algorithms.pathfinder(lambda z: z, memory_length=0)
-    with pytest.raises(ValueError, match="latents must have a leading axis of starts"):
-        jaxelbo.pathfinder_draws(lambda z: -(z**2), 0.0, KEY, num_samples=10)
+    for starts in (0.0, jnp.zeros((0, 2))):
+        with pytest.raises(ValueError, match="latents must have a leading axis of at least one start"):
+            jaxelbo.pathfinder_draws(lambda z: -jnp.sum(z**2), starts, KEY, num_samples=10)
     with pytest.raises(ValueError, match="latents"):
         starts = {"a": jnp.zeros(3), "b": jnp.zeros(2)}
         jaxelbo.pathfinder_draws(lambda z: -(z["a"] ** 2), starts, KEY, num_samples=10)
