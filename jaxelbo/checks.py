@@ -57,6 +57,13 @@ def check_count(value: Any, name: str, *, minimum: int = 1) -> int:
     return count
 
 
+def check_step_size(value: Any) -> float:
+    """Requires a positive Python number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise ValueError(f"step_size must be a positive number, got {describe(value)}.")
+    return float(value)
+
+
 def check_even_count(value: Any, name: str) -> int:
     """Requires a static even Python integer of at least 2, for draws that come with their mirror images."""
     count = check_count(value, name, minimum=2)

@@ -184,7 +184,7 @@ def _infer(
         noise = quasi_random.normals_of(uniform)
         log_q = -0.5 * jnp.sum(noise**2, axis=1) - place.log_det - start.size * 0.5 * math.log(2 * math.pi)
         log_weights = jax.vmap(log_density)(gaussian_moves.points(place, noise)) - log_q
-    log_weights = jnp.where(jnp.isnan(log_weights), -jnp.inf, log_weights)
+        log_weights = jnp.where(jnp.isnan(log_weights), -jnp.inf, log_weights)
     elbo, pareto_k = jnp.mean(log_weights), pareto.smooth(log_weights).pareto_k
     elbo_standard_error = jnp.std(log_weights, ddof=1) / math.sqrt(num_samples)
     beyond = None

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxelbo import gaussians, low_rank_curvature, quasi_random
 from jaxelbo.algorithms import low_rank_ascent, newton_products
 from jaxelbo.courses import Course
-from jaxelbo.gaussians import Diagonal, LowRank, product
+from jaxelbo.gaussians import Diagonal, LowRank
 from jaxelbo.types import Key
 
 LogDensity = Callable[[jax.Array], jax.Array]
@@ -102,7 +102,7 @@ def _is_flat(log_density: LogDensity, point: jax.Array, value: jax.Array, direct
 
 def _independent(q: LowRank) -> Diagonal:
     """The best independent entries for a Gaussian: standard deviations from the diagonal of its precision."""
-    of_diagonal = 1 + product(q.directions**2, jnp.expm1(-2 * q.log_stretch))
+    of_diagonal = low_rank_ascent.precision_diagonal(q, q.directions)
     return Diagonal(q.loc, q.log_scale - 0.5 * jnp.log(of_diagonal))
 
 
@@ -124,7 +124,7 @@ def _refine(log_density: LogDensity, q: LowRank | Diagonal, guide: LowRank, rest
         length = jnp.minimum(0.5, 4 / (at.count + 4))
         if isinstance(at.q, LowRank):
             axes = gaussians.axes(at.q)
-            slopes, is_finite = low_rank_ascent.slopes(log_density, at.q, axes, noise)
+            slopes, _, is_finite = low_rank_ascent.slopes(log_density, at.q, axes, noise)
             moved = low_rank_ascent.moved(at.q, axes, _held(slopes), length, length / rest)
         else:
             slopes, is_finite = low_rank_ascent.diagonal_slopes(log_density, at.q, guide, guide.directions, noise)

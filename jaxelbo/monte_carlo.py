@@ -3,6 +3,7 @@
 Floor 3, below the estimators. Nothing here checks its arguments; the public functions above do.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -45,14 +46,15 @@ def draw_and_scores(params: Params, key: Key, family: Family) -> tuple[Latent, j
     return latent, log_q, family.score_log_probs(params, latent)
 
 
+def _log_weight(params: Params, log_joint: LogJoint, family: Family, key: Key) -> jax.Array:
+    """Log p(x, z) - log q(z) at one draw."""
+    latent, log_q = family.sample_and_log_prob(params, key)
+    return evaluate(log_joint, latent, log_q.dtype) - log_q
+
+
 def log_weights_of_draws(params: Params, key: Key, log_joint: LogJoint, family: Family, num_samples: int) -> jax.Array:
     """The differences log p(x, z) - log q(z) at S draws, ``[S]``, differentiated through reparameterised draws."""
-
-    def log_weight(key: Key) -> jax.Array:
-        latent, log_q = family.sample_and_log_prob(params, key)
-        return evaluate(log_joint, latent, log_q.dtype) - log_q
-
-    return over_samples(log_weight, key, num_samples)
+    return over_samples(functools.partial(_log_weight, params, log_joint, family), key, num_samples)
 
 
 def log_weights_in_parts(
@@ -62,11 +64,7 @@ def log_weights_in_parts(
 
     A log joint that is NaN counts as -inf.
     """
-
-    def log_weight(key: Key) -> jax.Array:
-        latent, log_q = family.sample_and_log_prob(params, key)
-        return evaluate(log_joint, latent, log_q.dtype) - log_q
-
+    log_weight = functools.partial(_log_weight, params, log_joint, family)
     keys, at_once = jax.random.split(key, num_samples), max(1, MAX_ENTRIES // size)
     if at_once >= num_samples:
         log_weights = jax.vmap(log_weight)(keys)

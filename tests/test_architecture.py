@@ -8,9 +8,9 @@ import jaxelbo
 PACKAGE = pathlib.Path(jaxelbo.__file__).parent
 FLOORS = {
     "types": 0, "checks": 0.5,
-    "bounds": 1, "courses": 1, "gaussians": 1, "finite": 1, "flattening": 1, "custom_gradients": 1, "pareto": 1,
-    "quasi_newton": 1, "quasi_random": 1, "statuses": 1, "surrogates": 1.1, "gaussian_moves": 1.1, "krylov": 1.1,
-    "low_rank_curvature": 1.2,
+    "bounds": 1, "courses": 1, "gaussians": 1, "line_search": 1, "finite": 1, "flattening": 1, "custom_gradients": 1,
+    "pareto": 1, "quasi_newton": 1, "quasi_random": 1, "statuses": 1, "surrogates": 1.1, "gaussian_moves": 1.1,
+    "krylov": 1.1, "low_rank_curvature": 1.2,
     "families": 2,
     "tracing": 2.9, "monte_carlo": 3, "validity": 3, "divergences": 3.1, "estimators": 3.1, "f_divergences": 3.2,
     "objectives": 3.2, "priors": 3.2, "wake_sleep": 3.2, "hard_attention": 3.3,

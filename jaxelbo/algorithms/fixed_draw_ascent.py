@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxelbo import gaussian_moves, quasi_newton
+from jaxelbo import gaussian_moves, line_search, quasi_newton
 from jaxelbo.gaussian_moves import Place
 
 LENGTHS = (1.0, 0.4, 0.15, 0.05, 0.01)
@@ -94,17 +94,7 @@ def improve(
         there = gaussian_moves.moved(place, direction, length)
         return jnp.mean(jax.vmap(log_density)(gaussian_moves.points(there, noise))) + there.log_det
 
-    def is_too_long(tried: tuple[jax.Array, jax.Array]) -> jax.Array:
-        count, found = tried
-        return (count < len(LENGTHS)) & ~(found > now)
-
-    def shorten(tried: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        return tried[0] + 1, objective(lengths[tried[0]])
-
-    first = jnp.where(is_finite, 0, len(LENGTHS)), jnp.asarray(-jnp.inf, noise.dtype)
-    num_tried, found = jax.lax.while_loop(is_too_long, shorten, first)
-    is_improved = found > now
-    length = jnp.where(is_improved, lengths[num_tried - 1], 0)
+    length, num_tried, is_improved = line_search.first_rise(objective, now, lengths, is_finite)
     after = gaussian_moves.moved(place, direction, length)
     shrink = jnp.where(is_finite, 1, 0.5).astype(noise.dtype)
     after = Place(after.loc, after.factor * shrink, after.log_det + size * jnp.log(shrink))

@@ -6,12 +6,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxelbo import gaussians
+from jaxelbo import gaussians, line_search
 from jaxelbo.gaussians import Diagonal, LowRank, product
+from jaxelbo.low_rank_curvature import LEAST_CURVATURE
 
 LogDensity = Callable[[jax.Array], jax.Array]
 SHORTER = (1.0, 0.4, 0.1, 0.02)
-LEAST_CURVATURE = 1 / 256
 
 
 class Slopes(NamedTuple):
@@ -33,8 +33,10 @@ def points(q: LowRank, axes: jax.Array, noise: jax.Array) -> jax.Array:
     return q.loc[None] + jnp.exp(q.log_scale)[None] * gaussians.stretched(axes, q.log_stretch, noise)
 
 
-def slopes(log_density: LogDensity, q: LowRank, axes: jax.Array, noise: jax.Array) -> tuple[Slopes, jax.Array]:
-    """The slopes at q from S gradients, and whether log density and gradients were finite at all draws.
+def slopes(
+    log_density: LogDensity, q: LowRank, axes: jax.Array, noise: jax.Array
+) -> tuple[Slopes, jax.Array, jax.Array]:
+    """The slopes at q from S gradients, the mean log density, and whether all of these draws' were finite.
 
     They use what is left of the gradient of log p - log q at each draw, which is nothing where q is the posterior, so
     that their noise falls as q nears it.
@@ -45,12 +47,12 @@ def slopes(log_density: LogDensity, q: LowRank, axes: jax.Array, noise: jax.Arra
       axes: ``gaussians.axes(q)``.
       noise: ``[S, D]``, S a multiple of 4; rows k and k + S / 2 mirror one another.
     """
-    gradients, is_finite = _gradients(log_density, points(q, axes, noise))
+    value, gradients, is_finite = _gradients(log_density, points(q, axes, noise))
     left = gaussians.stretched(axes, q.log_stretch, gradients * jnp.exp(q.log_scale)[None]) + noise
     left = jnp.where(is_finite, left, 0)
     of_scale = gaussians.stretched(axes, -q.log_stretch, left) * gaussians.stretched(axes, q.log_stretch, noise)
     of_stretch = product(left, axes) * product(noise, axes)
-    return Slopes(_halves(left), 0.5 * _halves(of_scale), 0.5 * _halves(of_stretch)), is_finite
+    return Slopes(_halves(left), 0.5 * _halves(of_scale), 0.5 * _halves(of_stretch)), value, is_finite
 
 
 def diagonal_slopes(
@@ -66,20 +68,25 @@ def diagonal_slopes(
       noise: as in `slopes`.
     """
     scale = jnp.exp(q.log_scale)
-    gradients, is_finite = _gradients(log_density, q.loc[None] + scale[None] * noise)
+    _, gradients, is_finite = _gradients(log_density, q.loc[None] + scale[None] * noise)
     gradients = jnp.where(is_finite, gradients * scale[None], -noise)
     ratio = jnp.exp(q.log_scale - guide.log_scale)
     explained = ratio[None] * gaussians.stretched(axes, -2 * guide.log_stretch, ratio[None] * noise)
-    of_diagonal = ratio**2 * (1 + product(axes**2, jnp.expm1(-2 * guide.log_stretch)))
+    of_diagonal = ratio**2 * precision_diagonal(guide, axes)
     of_scale = (gradients + explained) * noise + (1 - of_diagonal)[None]
     none = jnp.zeros((len(noise), axes.shape[1]), noise.dtype)
     return Slopes(_halves(gradients), 0.5 * _halves(of_scale), _halves(none)), is_finite
 
 
-def _gradients(log_density: LogDensity, points: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Gradients at points ``[S, D]``, and whether these and the values were all finite."""
+def precision_diagonal(q: LowRank, axes: jax.Array) -> jax.Array:
+    """The diagonal of q's precision in units of its scales, ``[D]``."""
+    return 1 + product(axes**2, jnp.expm1(-2 * q.log_stretch))
+
+
+def _gradients(log_density: LogDensity, points: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Mean value and the gradients at points ``[S, D]``, and whether all were finite."""
     values, gradients = jax.vmap(jax.value_and_grad(log_density))(points)
-    return gradients, jnp.all(jnp.isfinite(values)) & jnp.all(jnp.isfinite(gradients))
+    return jnp.mean(values), gradients, jnp.all(jnp.isfinite(values)) & jnp.all(jnp.isfinite(gradients))
 
 
 def _halves(rows: jax.Array) -> jax.Array:
@@ -172,31 +179,23 @@ def improve(
       length: of the longest step that is tried, at most 1.
     """
     axes = gaussians.axes(q)
-    at = points(q, axes, noise)
-    slopes_here, is_finite = slopes(log_density, q, axes, noise)
-    images = _curved(log_density, q, axes, at[0])
+    slopes_here, value, is_finite = slopes(log_density, q, axes, noise)
+    images = _curved(log_density, q, axes, points(q, axes, noise[:1])[0])
     without = slopes_here._replace(log_stretch=jnp.zeros_like(slopes_here.log_stretch))  # the products say more
-
-    def objective(q: LowRank) -> jax.Array:
-        values = jax.vmap(log_density)(points(q, gaussians.axes(q), noise))
-        return jnp.mean(values) + jnp.sum(q.log_scale) + jnp.sum(q.log_stretch)
 
     def after(length: jax.Array) -> LowRank:
         turned = _turned(q, axes, images, length)
         return moved(turned, gaussians.axes(turned), without, length, length)
 
-    now, lengths = objective(q), length * jnp.asarray(SHORTER, noise.dtype)
+    def raised(length: jax.Array) -> jax.Array:
+        there = after(length)
+        values = jax.vmap(log_density)(points(there, gaussians.axes(there), noise))
+        return jnp.mean(values) + gaussians.log_det(there)
 
-    def is_too_long(tried: tuple[jax.Array, jax.Array]) -> jax.Array:
-        return (tried[0] < len(SHORTER)) & ~(tried[1] > now)
-
-    def shorten(tried: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        return tried[0] + 1, objective(after(lengths[tried[0]]))
-
-    first = jnp.where(is_finite, 0, len(SHORTER)), jnp.asarray(-jnp.inf, noise.dtype)
-    num_tried, found = jax.lax.while_loop(is_too_long, shorten, first)
-    is_improved = found > now
-    chosen = after(jnp.where(is_improved, lengths[num_tried - 1], 0))
+    now = value + gaussians.log_det(q)
+    lengths = length * jnp.asarray(SHORTER, noise.dtype)
+    length, _, is_improved = line_search.first_rise(raised, now, lengths, is_finite)
+    chosen = after(length)
     smaller = q._replace(log_scale=q.log_scale - 0.5)
     kept = jax.tree.map(
         lambda new, old, small: jnp.where(is_finite, jnp.where(is_improved, new, old), small), chosen, q, smaller

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxelbo import checks, gaussian_moves, gaussians, monte_carlo, quasi_random
-from jaxelbo.algorithms import fixed_draw_ascent, gaussian_targets, low_rank_ascent, newton_climb
+from jaxelbo.algorithms import climbs, fixed_draw_ascent, gaussian_targets, low_rank_ascent, newton_climb
 from jaxelbo.algorithms.fixed_draw_ascent import FixedDrawInfo
 from jaxelbo.gaussian_moves import Place
 from jaxelbo.gaussians import LowRank
@@ -124,7 +124,7 @@ def laplace(log_joint: LogJoint, family: Family) -> Algorithm:
       family: `families.full_rank` of a latent.
 
     Returns:
-      The `Algorithm`, started from the family's params; its ``info`` is a `newton_climb.NewtonInfo`.
+      The `Algorithm`, started from the family's params; its ``info`` is a `climbs.NewtonInfo`.
 
     Raises:
       TypeError, ValueError: naming the argument.
@@ -212,10 +212,10 @@ def _init_laplace(log_joint: LogJoint, family: Family, params: Params, key: Key,
 
 def _step_laplace(
     log_joint: LogJoint, family: Family, state: newton_climb.Climb, key: Key, *data: Any
-) -> tuple[newton_climb.Climb, newton_climb.NewtonInfo]:
+) -> tuple[newton_climb.Climb, climbs.NewtonInfo]:
     del key
     at = newton_climb.climb(monte_carlo.log_density(log_joint, family.unflatten, *data), state)
-    return at, newton_climb.NewtonInfo(at.value, at.decrement)
+    return at, climbs.NewtonInfo(at.value, at.decrement)
 
 
 def _params_laplace(state: newton_climb.Climb) -> Params:

@@ -1,19 +1,16 @@
 """Newton's climb of a log density that need not be concave, and the scales of what it finds by secants."""
 
-import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxelbo import checks, flattening, monte_carlo
+from jaxelbo import checks
+from jaxelbo.algorithms import climbs
+from jaxelbo.algorithms.climbs import LogDensity
 from jaxelbo.gaussian_moves import pulled_back
 from jaxelbo.gaussians import product
-from jaxelbo.types import Algorithm, Applied, Key, Latent, LogJoint
-
-LogDensity = Callable[[jax.Array], jax.Array]
-"""Flat latent ``[D]`` -> scalar, in nats."""
+from jaxelbo.types import Algorithm, Key, LogJoint
 
 DAMPINGS = (0.0, 0.01, 0.1, 1.0, 100.0, 1e4)
 LENGTHS = (1.0, 4.0, 16.0, 0.25, 0.06, 4e-3, 1.5e-5)
@@ -128,20 +125,6 @@ def secant_scales(log_density: LogDensity, point: jax.Array, value: jax.Array, f
     return jnp.where(jnp.any(is_beyond, axis=0), by_square, jnp.inf)
 
 
-class NewtonState(NamedTuple):
-    """The latent reached and the climb behind it."""
-
-    latent: Latent
-    climb: Climb
-
-
-class NewtonInfo(NamedTuple):
-    """Log density after the step, and squared distance to the mode in standard deviations before it; scalars."""
-
-    log_density: jax.Array
-    decrement: jax.Array
-
-
 def newton(log_joint: LogJoint) -> Algorithm:
     """Climbs towards a mode of the log joint by damped Newton steps.
 
@@ -152,7 +135,7 @@ def newton(log_joint: LogJoint) -> Algorithm:
       log_joint: latent pytree -> scalar log p(x, z), in nats; further arguments are ``data``.
 
     Returns:
-      The `Algorithm`, started from a latent; its ``info`` is a `NewtonInfo`.
+      The `Algorithm`, started from a latent; its ``info`` is a `climbs.NewtonInfo`.
 
     Raises:
       TypeError, ValueError: at trace time, naming the argument.
@@ -168,30 +151,9 @@ def newton(log_joint: LogJoint) -> Algorithm:
     3.0
     """
     checks.check_callable(log_joint, "log_joint")
-    return Algorithm(Applied(_init, (log_joint,)), Applied(_step, (log_joint,)), _latent, _vital)
+    return climbs.climbing(log_joint, start, _climb)
 
 
-def _log_density(log_joint: LogJoint, layout: flattening.Layout, *data: object) -> LogDensity:
-    return monte_carlo.log_density(log_joint, functools.partial(flattening.unflatten, layout), *data)
-
-
-def _init(log_joint: LogJoint, latent: Latent, key: Key, *data: object) -> NewtonState:
+def _climb(log_density: LogDensity, at: Climb, key: Key) -> Climb:
     del key
-    layout = flattening.layout_of(latent)
-    flat = flattening.flatten(layout, latent)
-    return NewtonState(latent, start(_log_density(log_joint, layout, *data), flat))
-
-
-def _step(log_joint: LogJoint, state: NewtonState, key: Key, *data: object) -> tuple[NewtonState, NewtonInfo]:
-    del key
-    layout = flattening.layout_of(state.latent)
-    at = climb(_log_density(log_joint, layout, *data), state.climb)
-    return NewtonState(flattening.unflatten(layout, at.point), at), NewtonInfo(at.value, at.decrement)
-
-
-def _latent(state: NewtonState) -> Latent:
-    return state.latent
-
-
-def _vital(state: NewtonState) -> tuple[Latent, jax.Array]:
-    return state.latent, state.climb.value
+    return climb(log_density, at)

@@ -1,18 +1,14 @@
 """Newton's climb by Hessian-vector products: for latents of so many entries that no matrix D x D can be made."""
 
-import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxelbo import checks, flattening, krylov, monte_carlo
-from jaxelbo.algorithms.newton_climb import NewtonInfo
-from jaxelbo.types import Algorithm, Applied, Key, Latent, LogJoint
-
-LogDensity = Callable[[jax.Array], jax.Array]
-"""Flat latent ``[D]`` -> scalar, in nats."""
+from jaxelbo import checks, krylov
+from jaxelbo.algorithms import climbs
+from jaxelbo.algorithms.climbs import LogDensity
+from jaxelbo.types import Algorithm, Key, LogJoint
 
 MAX_PRODUCTS, TOLERANCE, NUM_PROBES = 64, 0.05, 8
 LENGTHS = (1.0, 4.0, 16.0, 0.25, 0.06, 4e-3, 1.5e-5)
@@ -79,13 +75,6 @@ def positive(diagonal: jax.Array) -> jax.Array:
     return jnp.where(jnp.isfinite(magnitude) & (magnitude > jnp.finfo(magnitude.dtype).tiny), magnitude, 1)
 
 
-class NewtonCGState(NamedTuple):
-    """The latent reached and the climb behind it."""
-
-    latent: Latent
-    climb: Climb
-
-
 def newton_cg(log_joint: LogJoint) -> Algorithm:
     """Climbs towards a mode by Newton steps whose linear systems are solved by conjugate gradients (Newton-CG).
 
@@ -97,7 +86,7 @@ def newton_cg(log_joint: LogJoint) -> Algorithm:
       log_joint: latent pytree -> scalar log p(x, z), in nats; further arguments are ``data``.
 
     Returns:
-      The `Algorithm`, started from a latent; its ``info`` is a `NewtonInfo`.
+      The `Algorithm`, started from a latent; its ``info`` is a `climbs.NewtonInfo`.
 
     Raises:
       TypeError, ValueError: at trace time, naming the argument.
@@ -113,28 +102,4 @@ def newton_cg(log_joint: LogJoint) -> Algorithm:
     True
     """
     checks.check_callable(log_joint, "log_joint")
-    return Algorithm(Applied(_init, (log_joint,)), Applied(_step, (log_joint,)), _latent, _vital)
-
-
-def _log_density(log_joint: LogJoint, layout: flattening.Layout, *data: object) -> LogDensity:
-    return monte_carlo.log_density(log_joint, functools.partial(flattening.unflatten, layout), *data)
-
-
-def _init(log_joint: LogJoint, latent: Latent, key: Key, *data: object) -> NewtonCGState:
-    del key
-    layout = flattening.layout_of(latent)
-    return NewtonCGState(latent, start(_log_density(log_joint, layout, *data), flattening.flatten(layout, latent)))
-
-
-def _step(log_joint: LogJoint, state: NewtonCGState, key: Key, *data: object) -> tuple[NewtonCGState, NewtonInfo]:
-    layout = flattening.layout_of(state.latent)
-    at = climb(_log_density(log_joint, layout, *data), state.climb, key)
-    return NewtonCGState(flattening.unflatten(layout, at.point), at), NewtonInfo(at.value, at.decrement)
-
-
-def _latent(state: NewtonCGState) -> Latent:
-    return state.latent
-
-
-def _vital(state: NewtonCGState) -> tuple[Latent, jax.Array]:
-    return state.latent, state.climb.value
+    return climbs.climbing(log_joint, start, climb)

@@ -1,12 +1,12 @@
 """Pathfinder: along the path of a quasi-Newton climb, the Gaussian of low rank with the highest bound."""
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxelbo import checks, flattening, gaussians, monte_carlo, quasi_newton
+from jaxelbo import checks, flattening, gaussians, quasi_newton
+from jaxelbo.algorithms import climbs
 from jaxelbo.gaussians import LowRank, product
 from jaxelbo.types import Algorithm, Applied, Key, Latent, LogJoint, Params
 
@@ -85,7 +85,7 @@ def _init(log_joint: LogJoint, memory_length: int, latent: Latent, key: Key, *da
     del key
     layout = flattening.layout_of(latent)
     point = flattening.flatten(layout, latent)
-    density = _log_density(log_joint, layout, *data)
+    density = climbs.log_density(log_joint, layout, *data)
     value, gradient = jax.value_and_grad(density)(point)
     memory = quasi_newton.empty(memory_length, point.size, point.dtype)
     diagonal = jnp.ones_like(point)
@@ -95,7 +95,7 @@ def _init(log_joint: LogJoint, memory_length: int, latent: Latent, key: Key, *da
 
 def _step(log_joint: LogJoint, num_samples: int, state: tuple, key: Key, *data: Any) -> tuple[tuple, PathfinderInfo]:
     at, latent = state
-    density = _log_density(log_joint, flattening.layout_of(latent), *data)
+    density = climbs.log_density(log_joint, flattening.layout_of(latent), *data)
     step = quasi_newton.ascent(at.memory, at.gradient, lambda vector: at.diagonal * vector)
     lengths = jnp.asarray(LENGTHS, step.dtype)
     found = jax.vmap(lambda length: density(at.point + length * step))(lengths)
@@ -152,10 +152,6 @@ def _gaussian(point: jax.Array, gradient: jax.Array, memory: quasi_newton.Memory
     # Stretched twice is the covariance.
     newton = scale * gaussians.stretched(axes, 2 * stretch, scale * gradient)
     return LowRank(point + newton, jnp.log(scale), axes, stretch)
-
-
-def _log_density(log_joint: LogJoint, layout: flattening.Layout, *data: Any) -> Any:
-    return monte_carlo.log_density(log_joint, functools.partial(flattening.unflatten, layout), *data)
 
 
 def _params(state: tuple) -> Params:

@@ -56,12 +56,11 @@ def wasserstein_gradient(log_joint: LogJoint, family: Family, *, num_samples: in
     >>> jaxelbo.run_algorithm(start, key, algorithm, num_steps=30).params["loc"].round(2).tolist()
     [1.0, 1.0]
     """
-    if isinstance(step_size, bool) or not isinstance(step_size, int | float) or not step_size > 0:
-        raise ValueError(f"step_size must be a positive number, got {checks.describe(step_size)}.")
+    step_size = checks.check_step_size(step_size)
     if gaussian_targets.check_gaussian(log_joint, family) is not gaussians.Dense:
         raise ValueError(f"draws are carried by a full matrix: family must be full_rank, got {family.name}.")
     num_samples = checks.check_even_count(num_samples, "num_samples")
-    step = Applied(_step, (log_joint, family, num_samples, float(step_size)))
+    step = Applied(_step, (log_joint, family, num_samples, step_size))
     return Algorithm(Applied(_init, (family,)), step, gaussian_targets.params_of, gaussian_targets.place_of)
 
 

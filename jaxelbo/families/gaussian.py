@@ -59,6 +59,15 @@ def gaussian_family(
     )
 
 
+def layout_of(family: Family, demand: str) -> flattening.Layout:
+    """The layout of the latent of a Gaussian family; one that is none is refused by what is demanded."""
+    shapes = jax.eval_shape(lambda key: family.init(key), jax.random.key(0))
+    form = None if family.distribution is None else jax.eval_shape(family.distribution, shapes)
+    if not isinstance(form, gaussians.Gaussian):
+        raise ValueError(f"{demand}, such as families.full_rank of a latent, got {family.name}.")
+    return flattening.layout_of(jax.eval_shape(family.sample, shapes, jax.random.key(0)))
+
+
 def initial_location(layout: flattening.Layout, latent_like: Latent, start: Latent | None) -> jax.Array:
     """The flat start ``[D]``: ``start``, or the values of ``latent_like``."""
     if start is None:

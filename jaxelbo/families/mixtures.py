@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxelbo import checks, flattening, gaussians
+from jaxelbo.families import gaussian
 from jaxelbo.types import Family, Key, Latent, Params
 
 
@@ -38,11 +39,7 @@ def mixture(family: Family, num_components: int) -> Family:
     """
     checks.check_family(family)
     num_components = checks.check_count(num_components, "num_components")
-    shapes = jax.eval_shape(lambda key: family.init(key), jax.random.key(0))
-    distribution = family.distribution
-    if distribution is None or not isinstance(jax.eval_shape(distribution, shapes), gaussians.Gaussian):
-        raise ValueError(f"mixture needs a Gaussian family, such as families.full_rank of a latent, got {family.name}.")
-    layout = flattening.layout_of(jax.eval_shape(family.sample, shapes, jax.random.key(0)))
+    layout = gaussian.layout_of(family, "mixture needs a Gaussian family")
 
     def init(key: Key, start: Latent | None = None) -> Params:
         def component(key: Key) -> Params:
@@ -53,7 +50,7 @@ def mixture(family: Family, num_components: int) -> Family:
         return {"logits": logits, "components": jax.vmap(component)(jax.random.split(key, num_components))}
 
     def distributions(params: Params) -> gaussians.Gaussian:
-        return jax.vmap(distribution)(params["components"])
+        return jax.vmap(lambda params: family.distribution(params))(params["components"])
 
     def log_terms(params: Params, flat: jax.Array) -> jax.Array:
         """Logarithms of each component's share in the density, ``[K]``."""

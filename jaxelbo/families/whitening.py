@@ -3,6 +3,7 @@
 import jax
 
 from jaxelbo import checks, flattening, gaussians
+from jaxelbo.families import gaussian as gaussian_families
 from jaxelbo.types import Family, Key, Latent, Params
 
 
@@ -32,11 +33,7 @@ def whitened(family: Family, gaussian: Family) -> Family:
     """
     checks.check_family(family)
     checks.check_family(gaussian, "gaussian")
-    shapes = jax.eval_shape(lambda key: gaussian.init(key), jax.random.key(0))
-    form = None if gaussian.distribution is None else jax.eval_shape(gaussian.distribution, shapes)
-    if not isinstance(form, gaussians.Gaussian):
-        raise ValueError(f"gaussian must be a Gaussian family, such as families.full_rank, got {gaussian.name}.")
-    layout = flattening.layout_of(jax.eval_shape(gaussian.sample, shapes, jax.random.key(0)))
+    layout = gaussian_families.layout_of(gaussian, "gaussian must be a Gaussian family")
     of_base = jax.eval_shape(lambda key: family.sample(family.init(key), key), jax.random.key(0))
     if jax.tree.structure(of_base) != jax.tree.structure(0) or of_base.shape != (layout.size,):
         raise ValueError(f"family must be of a vector [{layout.size}], the entries of the latent, got {of_base}.")
