@@ -42,8 +42,16 @@ SETTLED = 5e-4
 """And when a fit has converged."""
 
 
-def fit(log_density: LogDensity, start: jax.Array, shifts: jax.Array, *, is_dense: bool) -> tuple[Place, Course]:
-    """The best Gaussian with any covariance, or with independent entries, and the course of the fit.
+class Fit(NamedTuple):
+    """A fit under way: the Gaussian, what was spent on it, and whether that is enough."""
+
+    place: Place
+    course: Course
+    is_exact: jax.Array
+
+
+def ascend(log_density: LogDensity, start: jax.Array, shifts: jax.Array, *, is_dense: bool) -> Fit:
+    """The best Gaussian with any covariance, or with independent entries, as gradients show it.
 
     Args:
       log_density: ``[D]`` -> scalar, in nats.
@@ -78,7 +86,7 @@ def fit(log_density: LogDensity, start: jax.Array, shifts: jax.Array, *, is_dens
             num_gradients += fixed.count * num_draws
             num_evaluations += fixed.num_evaluations
 
-    place, gain = fixed.ascent.place, fixed.gain
+    place, gain, is_exact = fixed.ascent.place, fixed.gain, jnp.asarray(True)
     if is_dense:
         num_polished = max(NUM_POLISHED, num_draws)
         is_quadratic = (gain < SETTLED) & (fixed.error < 0.1 * EXACT)  # few draws say so
@@ -91,13 +99,21 @@ def fit(log_density: LogDensity, start: jax.Array, shifts: jax.Array, *, is_dens
         place = jax.tree.map(lambda new, old: jnp.where(is_near, new, old), polished, place)
         gain = jnp.where(is_quadratic, gain, jnp.where(is_near, BALANCED * error, gain_polished))
         num_gradients += sums.num_sets * num_polished
-    if is_pooled:
-        batch_size = max(BATCH_SIZE, 4 * (1 + size + size * (size + 1) // 2) // 2 * 2)
-        max_batches = max(MIN_POOLED, MAX_POOLED * BATCH_SIZE // batch_size)
-        pool = _pool(log_density, place, shifts[1 + MAX_SETS :], is_exact, batch_size, max_batches)
-        place, gain = _composed(place, pool.place), jnp.where(is_exact, gain, pool.gain)
-        num_evaluations += pool.num_batches * batch_size
-    return place, Course(num_gradients, num_evaluations, jnp.isfinite(first.value), has_mode, flat_direction, gain)
+    course = Course(num_gradients, num_evaluations, jnp.isfinite(first.value), has_mode, flat_direction, gain)
+    return Fit(place, course, is_exact)
+
+
+def go_on(log_density: LogDensity, fit: Fit, shifts: jax.Array) -> Fit:
+    """And as values show it, where gradients were not enough; ``shifts`` are those of `ascend`."""
+    size = fit.place.loc.size
+    batch_size = max(BATCH_SIZE, 4 * (1 + size + size * (size + 1) // 2) // 2 * 2)
+    max_batches = max(MIN_POOLED, MAX_POOLED * BATCH_SIZE // batch_size)
+    pool = _pool(log_density, fit.place, shifts[1 + MAX_SETS :], fit.is_exact, batch_size, max_batches)
+    course = fit.course._replace(
+        num_evaluations=fit.course.num_evaluations + pool.num_batches * batch_size,
+        gain=jnp.where(fit.is_exact, fit.course.gain, pool.gain),
+    )
+    return Fit(_composed(fit.place, pool.place), course, jnp.asarray(True))
 
 
 def _climb(log_density: LogDensity, first: newton_climb.Climb) -> tuple[newton_climb.Climb, jax.Array, jax.Array]:

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -151,77 +152,108 @@ def infer(
     layout = flattening.layout_of(latent_like)
     latent = flattening.values_of(latent_like)
     start = flattening.flatten(layout, latent, "latent_like")
-    if checks.is_traced((latent, key, jnp.zeros(()))):
-        return jax.jit(functools.partial(_infer, log_joint, family, richer, layout, num_samples))(start, key)
-    checks.check_static(log_joint, "log_joint")
-    return stepping.compiled(_infer, log_joint, family, richer, layout, num_samples)(start, key)
-
-
-def _infer(
-    log_joint: LogJoint,
-    constructor: Callable[[Latent], Family],
-    richer: Callable[[jax.Array], Family] | None,
-    layout: flattening.Layout,
-    num_samples: int,
-    start: jax.Array,
-    key: Key,
-) -> Inference:
-    family = constructor(flattening.unflatten(layout, start))
-    form = gaussian_targets.check_gaussian(log_joint, family, gaussian_targets.ALL_FORMS)
+    is_traced = checks.is_traced((latent, key, jnp.zeros(())))
+    if not is_traced:
+        checks.check_static(log_joint, "log_joint")
+        checks.check_static(family, "family")
+    compiled = _compiled_within if is_traced else stepping.compiled
+    best, form = (_family_of if is_traced else _kept_family_of)(family, layout)
     key, key_richer = (key, key) if richer is None else jax.random.split(key)
-    if form is gaussians.LowRank or start.size > MAX_SIZE_DENSE:
-        key_fit, key_judge = jax.random.split(key)
-        family, params, course = _fit_low_rank(log_joint, family, form, layout, start, key_fit)
-        log_weights = monte_carlo.log_weights_in_parts(params, key_judge, log_joint, family, num_samples, start.size)
+    if form is gaussians.LowRank or layout.size > MAX_SIZE_DENSE:
+        params, course, log_weights = compiled(_fit_low_rank, log_joint, best, form, num_samples)(start, key)
     else:
-        log_density = monte_carlo.log_density(log_joint, family.unflatten)
-        # Random bits are made in one place: each other would take as long to compile as the Pareto fit.
-        uniform = jax.random.uniform(key, (gaussian_fits.NUM_SHIFTS + num_samples, start.size), start.dtype)
-        shifts, uniform = uniform[: gaussian_fits.NUM_SHIFTS], uniform[gaussian_fits.NUM_SHIFTS :]
-        place, course = gaussian_fits.fit(log_density, start, shifts, is_dense=form is gaussians.Dense)
-        params = gaussian_moves.gaussian_of(place.loc, place.factor)._asdict()
-        # Draws by the place's own root, which unlike the family's does not depend on the coordinates.
-        noise = quasi_random.normals_of(uniform)
-        log_q = -0.5 * jnp.sum(noise**2, axis=1) - place.log_det - start.size * 0.5 * math.log(2 * math.pi)
-        log_weights = jax.vmap(log_density)(gaussian_moves.points(place, noise)) - log_q
-        log_weights = jnp.where(jnp.isnan(log_weights), -jnp.inf, log_weights)
-    elbo, pareto_k = jnp.mean(log_weights), pareto.smooth(log_weights).pareto_k
-    elbo_standard_error = jnp.std(log_weights, ddof=1) / math.sqrt(num_samples)
+        fit, uniform = compiled(_ascend, log_joint, best, form, num_samples)(start, key)
+        may_go_on = form is gaussians.Dense and layout.size <= gaussian_fits.MAX_SIZE_POOLED
+        # On the host one can look, and what is not needed is not compiled.
+        if may_go_on and (is_traced or not fit.is_exact):
+            fit = compiled(_go_on, log_joint, best)(fit, uniform)
+        params, course, log_weights = compiled(_weigh, log_joint, best)(fit, uniform)
+    status, figures = compiled(_judge, layout)(params, course, log_weights)
     beyond = None
     if richer is not None:
-        beyond = richer_fits.fit(log_joint, family, params, richer, key_richer, log_weights)
-    code = _verdict(course, elbo, pareto_k, params)
-    return Inference(
-        params,
-        family,
-        Status(code, flattening.unflatten(layout, course.flat_direction)),
-        elbo,
-        elbo_standard_error,
-        course.num_gradients,
-        course.num_evaluations + num_samples,
-        pareto_k,
-        pareto.effective_sample_size(log_weights),
-        beyond,
+        beyond = compiled(richer_fits.fit, log_joint, best, richer)(params, key_richer, log_weights)
+    return Inference(params=params, family=best, status=status, richer=beyond, **figures)
+
+
+def _compiled_within(function: Callable[..., Any], *static: Any) -> Callable[..., Any]:
+    """As `stepping.compiled`, but kept no longer than the trace whose values ``static`` may close over."""
+    return jax.jit(functools.partial(function, *static))
+
+
+def _family_of(constructor: Callable[[Latent], Family], layout: flattening.Layout) -> tuple[Family, type]:
+    """The family that is fitted, and its form."""
+    shapes = jax.eval_shape(
+        functools.partial(flattening.unflatten, layout), jax.ShapeDtypeStruct((layout.size,), layout.dtype)
     )
+    family = constructor(shapes)
+    form = gaussian_targets.form_of(family, gaussian_targets.ALL_FORMS)
+    if form is gaussians.Dense and layout.size > MAX_SIZE_DENSE:
+        return families.low_rank(shapes, rank=RANK), gaussians.LowRank
+    return family, form
+
+
+_kept_family_of = functools.lru_cache(maxsize=64)(_family_of)
+"""For equal constructors and layouts the same family, so that the programs compiled for it are found again."""
+
+
+def _ascend(
+    log_joint: LogJoint, family: Family, form: type, num_samples: int, start: jax.Array, key: Key
+) -> tuple[gaussian_fits.Fit, jax.Array]:
+    """The fit by gradients, and the uniform numbers of it and of all that follows.
+
+    Random bits are made in one place: each other would take as long to compile as the Pareto fit.
+    """
+    uniform = jax.random.uniform(key, (gaussian_fits.NUM_SHIFTS + num_samples, start.size), start.dtype)
+    log_density = monte_carlo.log_density(log_joint, family.unflatten)
+    shifts = uniform[: gaussian_fits.NUM_SHIFTS]
+    return gaussian_fits.ascend(log_density, start, shifts, is_dense=form is gaussians.Dense), uniform
+
+
+def _go_on(log_joint: LogJoint, family: Family, fit: gaussian_fits.Fit, uniform: jax.Array) -> gaussian_fits.Fit:
+    """And by values, where these are needed."""
+    log_density = monte_carlo.log_density(log_joint, family.unflatten)
+    return gaussian_fits.go_on(log_density, fit, uniform[: gaussian_fits.NUM_SHIFTS])
+
+
+def _weigh(
+    log_joint: LogJoint, family: Family, fit: gaussian_fits.Fit, uniform: jax.Array
+) -> tuple[Params, Course, jax.Array]:
+    """Params, course, and the log-weights of fresh draws.
+
+    These are by the place's own root, which unlike the family's does not depend on the coordinates.
+    """
+    log_density = monte_carlo.log_density(log_joint, family.unflatten)
+    place, noise = fit.place, quasi_random.normals_of(uniform[gaussian_fits.NUM_SHIFTS :])
+    log_q = -0.5 * jnp.sum(noise**2, axis=1) - place.log_det - place.loc.size * 0.5 * math.log(2 * math.pi)
+    log_weights = jax.vmap(log_density)(gaussian_moves.points(place, noise)) - log_q
+    params = gaussian_moves.gaussian_of(place.loc, place.factor)._asdict()
+    return params, fit.course, jnp.where(jnp.isnan(log_weights), -jnp.inf, log_weights)
 
 
 def _fit_low_rank(
-    log_joint: LogJoint, family: Family, form: type, layout: flattening.Layout, start: jax.Array, key: Key
-) -> tuple[Family, Params, Course]:
-    """The fit in many dimensions, where a full covariance gives way to one of low rank."""
-    if form is gaussians.Dense:
-        family = families.low_rank(flattening.unflatten(layout, start), rank=RANK)
-    rank = min(RANK, layout.size)
+    log_joint: LogJoint, family: Family, form: type, num_samples: int, start: jax.Array, key: Key
+) -> tuple[Params, Course, jax.Array]:
+    """The same in many dimensions."""
+    key_fit, key_judge = jax.random.split(key)
+    rank = min(RANK, start.size)
     if form is gaussians.LowRank:
         rank = jax.eval_shape(lambda: family.distribution(family.init(jax.random.key(0)))).log_stretch.size
-    is_diagonal = form is gaussians.Diagonal
     log_density = monte_carlo.log_density(log_joint, family.unflatten)
-    q, course = low_rank_fits.fit(log_density, start, key, rank=rank, is_diagonal=is_diagonal)
-    return family, q._asdict(), course
+    is_diagonal = form is gaussians.Diagonal
+    q, course = low_rank_fits.fit(log_density, start, key_fit, rank=rank, is_diagonal=is_diagonal)
+    params = q._asdict()
+    return (
+        params,
+        course,
+        monte_carlo.log_weights_in_parts(params, key_judge, log_joint, family, num_samples, start.size),
+    )
 
 
-def _verdict(course: Course, elbo: jax.Array, pareto_k: jax.Array, params: Params) -> jax.Array:
-    """The code of the first fault that holds, or of "converged"."""
+def _judge(
+    layout: flattening.Layout, params: Params, course: Course, log_weights: jax.Array
+) -> tuple[Status, dict[str, jax.Array]]:
+    """The first fault that holds, or "converged", and what the log-weights say."""
+    elbo, pareto_k = jnp.mean(log_weights), pareto.smooth(log_weights).pareto_k
     is_finite = functools.reduce(jnp.logical_and, [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(params)])
     faults = (
         ("not finite", ~course.is_finite_at_start),
@@ -232,4 +264,12 @@ def _verdict(course: Course, elbo: jax.Array, pareto_k: jax.Array, params: Param
         ("poor fit", ~(pareto_k < GOOD_PARETO_K)),
     )
     codes = [jnp.asarray(NAMES.index(name), jnp.int32) for name, _ in faults]
-    return jnp.select([holds for _, holds in faults], codes, jnp.asarray(NAMES.index("converged"), jnp.int32))
+    code = jnp.select([holds for _, holds in faults], codes, jnp.asarray(NAMES.index("converged"), jnp.int32))
+    return Status(code, flattening.unflatten(layout, course.flat_direction)), {
+        "elbo": elbo,
+        "elbo_standard_error": jnp.std(log_weights, ddof=1) / math.sqrt(log_weights.size),
+        "num_gradients": course.num_gradients,
+        "num_evaluations": course.num_evaluations + log_weights.size,
+        "pareto_k": pareto_k,
+        "effective_sample_size": pareto.effective_sample_size(log_weights),
+    }

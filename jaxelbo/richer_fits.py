@@ -57,8 +57,8 @@ class Richer:
 def fit(
     log_joint: LogJoint,
     gaussian: Family,
-    params: Params,
     constructor: Callable[[jax.Array], Family],
+    params: Params,
     key: Key,
     log_weights_before: jax.Array,
 ) -> Richer:
@@ -67,8 +67,8 @@ def fit(
     Args:
       log_joint: latent pytree -> scalar, in nats.
       gaussian: the family that was fitted.
-      params: its own.
       constructor: ``[D]`` -> the family of a vector that stands for the noise of that Gaussian.
+      params: of the Gaussian.
       key: one random key.
       log_weights_before: those of the Gaussian, ``[S]``.
     """

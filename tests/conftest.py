@@ -16,3 +16,10 @@ def float64():
     """Runs a test in double precision."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def exact_products():
+    """Matrix products at full precision on every device, where two ways to compute one network are compared."""
+    with jax.default_matmul_precision("highest"):
+        yield

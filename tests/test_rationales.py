@@ -145,6 +145,7 @@ def test_relaxed_masks_point_the_way():
     assert ours @ expected > 0.9 * np.linalg.norm(ours) * np.linalg.norm(expected)
 
 
+@pytest.mark.usefixtures("exact_products")
 def test_scores_of_one_text():
     """Errors of the greedy mask, of drawn masks, and of their average, by the masks that were drawn."""
     params = params_of(INDEPENDENT)

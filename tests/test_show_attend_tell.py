@@ -264,6 +264,7 @@ def test_what_stands_after_the_end_does_not_count(name):
     assert np.any(slope["policy"]["both"]["weight"] != 0)
 
 
+@pytest.mark.usefixtures("exact_products")
 def test_a_sure_policy_makes_hard_and_soft_attention_one():
     sure = PARAMS | {"policy": PARAMS["policy"] | {"both": jax.tree.map(lambda x: 1e4 * x, PARAMS["policy"]["both"])}}
     hard = objective(sure, KEY, learning_rules.score_function)[0]
@@ -305,6 +306,7 @@ def mixed(params, key, state, soft_probability):
     return value, (state, jnp.mean(expected))
 
 
+@pytest.mark.usefixtures("exact_products")
 def test_soft_steps_are_soft_attention():
     """Value and gradient; no score term, and the rule's state stays."""
     (value, (state, soft)), slope = quick_jit(jax.value_and_grad(mixed, has_aux=True))(PARAMS, KEY, MOMENTS, 1.0)
@@ -325,6 +327,7 @@ def test_soft_steps_are_soft_attention():
         np.testing.assert_allclose(leaf, like, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.usefixtures("exact_products")
 def test_one_coin_for_the_whole_minibatch():
     """400 keys: soft steps as often as asked, to 4 standard errors; all other values are those of draws."""
     run = quick_jit(jax.vmap(lambda key: mixed(PARAMS, key, MOMENTS, 0.3)))

@@ -15,6 +15,11 @@ ALL_FORMS = FORMS | {gaussians.LowRank: "low_rank"}
 def check_gaussian(log_joint: LogJoint, family: Family, forms: dict[type, str] = FORMS) -> type:
     """Requires a function and a Gaussian family of a form that is supported; returns it: the record's type."""
     checks.check_callable(log_joint, "log_joint")
+    return form_of(family, forms)
+
+
+def form_of(family: Family, forms: dict[type, str]) -> type:
+    """The record type of a Gaussian family, refused by name where it is none of ``forms``."""
     checks.check_family(family)
     form = None
     if family.distribution is not None:

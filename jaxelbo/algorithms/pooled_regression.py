@@ -10,12 +10,13 @@ import jax.numpy as jnp
 from jaxelbo import gaussian_moves, quasi_random
 from jaxelbo.gaussian_moves import Place
 from jaxelbo.gaussians import product
+from jaxelbo.types import PyTree
 
 LogDensity = Callable[[jax.Array], jax.Array]
 INFLATION = 1.2
 """Draws come from q with its scales times this, so that a q which has to widen finds its draws in the pool."""
 
-MAX_LOOKS, SMALLEST, LARGEST = 24, 0.25, 4.0
+MAX_LOOKS, SMALLEST, LARGEST = 10, 0.25, 4.0
 NUM_CONJUGATE = 10
 
 
@@ -117,20 +118,24 @@ def grow(log_density: LogDensity, base: Place, pool: Pool, shift: jax.Array) -> 
 
 def _settle(pool: Pool) -> Pool:
     """Moves q to a fixed point of the pool, or as far as its weights can be trusted."""
-    max_batches, batch_size, size = pool.points.shape
+    max_batches, _, size = pool.points.shape
     num_features = 1 + size + size * (size + 1) // 2
-    points, values = pool.points.reshape(-1, size), pool.values.ravel()
-    is_drawn = jnp.repeat(jnp.arange(max_batches) < pool.num_batches, batch_size)
-    is_sound = is_drawn & (values > -jnp.inf)
-    values = jnp.where(is_sound, values, 0)
-    of_each = jax.vmap(lambda place, inverse: _log_density(place, inverse, points)[0])(pool.places, pool.inverses)
     is_past = (jnp.arange(max_batches) < pool.num_batches)[:, None]
-    mixture = jax.nn.logsumexp(jnp.where(is_past, of_each, -jnp.inf), axis=0)
+    is_sound = is_past & (pool.values > -jnp.inf)
+    values = jnp.where(is_sound, pool.values, 0)
+
+    def of_batch(index: jax.Array) -> jax.Array:
+        of_each = jax.vmap(lambda place, inverse: _log_density(place, inverse, pool.points[index])[0])
+        return jax.nn.logsumexp(jnp.where(is_past, of_each(pool.places, pool.inverses), -jnp.inf), axis=0)
+
+    mixture = _fill(of_batch, pool.num_batches, values)
 
     def look(place: Place, inverse: jax.Array) -> _Look:
-        log_density, noise = _log_density(place, inverse, points)
-        weights = jax.nn.softmax(jnp.where(is_sound, log_density - mixture, -jnp.inf))
-        gradient, hessian = _quadratic(values, weights, noise)
+        log_density, noise = _fill(
+            lambda index: _log_density(place, inverse, pool.points[index]), pool.num_batches, (values, pool.points)
+        )
+        weights = jax.nn.softmax(jnp.where(is_sound, log_density - mixture, -jnp.inf), axis=(0, 1))
+        gradient, hessian = _quadratic(values, weights, noise, pool.num_batches)
         direction = gaussian_moves.direction(gradient, hessian, smallest=SMALLEST, largest=LARGEST)
         return _Look(place, inverse, direction, 1 / jnp.sum(weights**2))
 
@@ -150,8 +155,9 @@ def _settle(pool: Pool) -> Pool:
         is_moving = (carry.look.direction.gain > 1e-4) & (carry.length > 0.02) & (carry.count < MAX_LOOKS)
         return is_moving | (carry.count == 0)
 
-    zero, axes = jnp.zeros((), points.dtype), jnp.eye(size, dtype=points.dtype)
-    still = gaussian_moves.Direction(jnp.zeros_like(points[0]), jnp.ones_like(points[0]), axes, zero)
+    loc = pool.place.loc
+    zero, axes = jnp.zeros((), loc.dtype), jnp.eye(size, dtype=loc.dtype)
+    still = gaussian_moves.Direction(jnp.zeros_like(loc), jnp.ones_like(loc), axes, zero)
     unseen = _Look(pool.place, pool.inverse, still, zero)
     last = jax.lax.while_loop(goes_on, body, _Course(unseen, zero, jnp.zeros((), jnp.int32), zero))
     return pool._replace(
@@ -162,41 +168,52 @@ def _settle(pool: Pool) -> Pool:
     )
 
 
-def _quadratic(values: jax.Array, weights: jax.Array, noise: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Gradient ``[D]`` and Hessian ``[D, D]`` at 0 of the quadratic nearest to values ``[M]`` in weighted squares.
+def _quadratic(
+    values: jax.Array, weights: jax.Array, noise: jax.Array, num_batches: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Gradient ``[D]`` and Hessian ``[D, D]`` at 0 of the quadratic nearest to values ``[B, N]`` in weighted squares.
 
     Under N(0, I) these are the mean gradient and Hessian of what the values are of. Conjugate gradients on the normal
     equations of Hermite polynomials, which are orthonormal but for the unevenness of weights and draws, so a few
     iterations do; they start from the quadratic of q itself.
     """
     center = jnp.sum(weights * values)
+    identity = jnp.eye(noise.shape[-1], dtype=noise.dtype)
 
-    def evaluate(coefficients: tuple[jax.Array, ...]) -> jax.Array:
+    def evaluate(coefficients: tuple[jax.Array, ...], noise: jax.Array) -> jax.Array:
         constant, slope, curvature = coefficients
         squares = jnp.sum(product(noise, curvature) * noise, axis=1) - jnp.trace(curvature)
         return constant + product(noise, slope) + math.sqrt(0.5) * squares
 
-    def project(values: jax.Array) -> tuple[jax.Array, ...]:
-        weighted = weights * values
-        slopes = weighted[:, None] * noise
-        moments = product(slopes.T, noise)
-        constant = jnp.sum(weighted)
-        curvature = moments - constant * jnp.eye(noise.shape[1], dtype=noise.dtype)
-        return constant, jnp.sum(slopes, axis=0), math.sqrt(0.5) * 0.5 * (curvature + curvature.T)
+    def project(values_of: Callable[[jax.Array], jax.Array]) -> tuple[jax.Array, ...]:
+        def add(index: jax.Array, sums: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+            weighted = weights[index] * values_of(index)
+            slopes = weighted[:, None] * noise[index]
+            terms = jnp.sum(weighted), jnp.sum(slopes, axis=0), product(slopes.T, noise[index])
+            return jax.tree.map(jnp.add, sums, terms)
 
-    start = (
-        jnp.zeros_like(center),
-        jnp.zeros_like(noise[0]),
-        -math.sqrt(0.5) * jnp.eye(noise.shape[1], dtype=noise.dtype),
-    )
+        zeros = jax.tree.map(jnp.zeros_like, (center, identity[0], identity))
+        constant, slope, moments = jax.lax.fori_loop(0, num_batches, add, zeros)
+        curvature = moments - constant * identity
+        return constant, slope, math.sqrt(0.5) * 0.5 * (curvature + curvature.T)
+
     solution, _ = jax.scipy.sparse.linalg.cg(
-        lambda coefficients: project(evaluate(coefficients)),
-        project(values - center),
-        start,
+        lambda coefficients: project(lambda index: evaluate(coefficients, noise[index])),
+        project(lambda index: values[index] - center),
+        (jnp.zeros_like(center), jnp.zeros_like(identity[0]), -math.sqrt(0.5) * identity),
         tol=1e-3,
         maxiter=NUM_CONJUGATE,
     )
     return solution[1], math.sqrt(2) * solution[2]
+
+
+def _fill(of_batch: Callable[[jax.Array], PyTree], num_batches: jax.Array, like: PyTree) -> PyTree:
+    """What ``of_batch`` gives for each of the batches so far, ``[B, ...]``; zeros for those to come."""
+
+    def put(index: jax.Array, filled: PyTree) -> PyTree:
+        return jax.tree.map(lambda all_batches, batch: all_batches.at[index].set(batch), filled, of_batch(index))
+
+    return jax.lax.fori_loop(0, num_batches, put, jax.tree.map(jnp.zeros_like, like))
 
 
 def _log_density(place: Place, inverse: jax.Array, points: jax.Array) -> tuple[jax.Array, jax.Array]:
