@@ -104,7 +104,7 @@ def check_floating(array: Any, name: str, axes: tuple[str, ...]) -> None:
     shape = "[" + ", ".join(axes) + "]"
     if not hasattr(array, "ndim") or not _is_array_like(array) or not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(f"{name} {shape} must be a floating-point array, got {describe(array)}.")
-    if array.ndim < len(axes) - 1 if axes[-1] == "..." else array.ndim != len(axes):
+    if array.ndim < len(axes) - 1 if axes[-1:] == ("...",) else array.ndim != len(axes):
         raise ValueError(f"{name} must have shape {shape}, got {array.shape}; vmap over other axes.")
 
 

@@ -10,18 +10,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxelbo import checks, finite, gaussians, monte_carlo
+from jaxelbo import checks, distributions, finite, monte_carlo
+from jaxelbo.distributions import domains
 from jaxelbo.types import Estimate, Family, Key, Latent, Params
-
-CLOSED_FORMS: dict[tuple[type, type], Callable[..., jax.Array]] = {
-    (q, p): gaussians.kl_divergence
-    for q in (gaussians.Diagonal, gaussians.Dense)
-    for p in (gaussians.Diagonal, gaussians.Dense)
-} | {
-    (finite.Bernoulli, finite.Bernoulli): finite.kl_bernoulli,
-    (finite.Categorical, finite.Categorical): finite.kl_categorical,
-}
-"""KL(q || p) by the types of ``family_q.distribution`` and ``family_p.distribution``; of products, by their parts."""
 
 
 def kl_divergence(params_q: Params, params_p: Params, family_q: Family, family_p: Family) -> jax.Array:
@@ -68,6 +59,44 @@ def closed_form_or_none(params_q: Params, params_p: Params, family_q: Family, fa
     return _between(family_q.distribution(params_q), family_p.distribution(params_p))
 
 
+def between(q: NamedTuple, p: NamedTuple) -> jax.Array:
+    """KL(q || p) of two distributions by their records, in closed form, to be lowered.
+
+    Estimand: E_q[log q(x) - log p(x)], exactly; infinite where q reaches beyond p's support, zero where q = p. May be
+    differentiated in both. Which pairs there are is listed in DISTRIBUTIONS.md; the generic form for an exponential
+    family of one's own is `exponential.kl_divergence`.
+
+    Args:
+      q: a record of `distributions`, of one distribution; ``vmap`` over records of many.
+      p: another of the same support.
+
+    Returns:
+      Scalar, in nats.
+
+    Raises:
+      TypeError: something that is no record of floating-point arrays.
+      ValueError: a pair without a closed form, or arrays of other shapes; parameters out of their domain, by name,
+        where their values are known.
+
+    References:
+      Kullback, Leibler (1951), *On Information and Sufficiency*.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxelbo.distributions import Poisson
+    >>> round(float(between(Poisson(jnp.array(2.0)), Poisson(jnp.array(1.0)))), 4)  # 2 log 2 - 1
+    0.3863
+    """
+    domains.check_record(q, "q")
+    domains.check_record(p, "p")
+    closed_form = _between(q, p)
+    if closed_form is None:
+        raise ValueError(
+            f"KL({type(q).__name__} || {type(p).__name__}) has no closed form here; DISTRIBUTIONS.md lists those that "
+            "have one, and kl_monte_carlo estimates it for families."
+        )
+    return closed_form
+
+
 def _between(q: NamedTuple, p: NamedTuple) -> jax.Array | None:
     if isinstance(q, finite.Product) and isinstance(p, finite.Product) and len(q.parts) == len(p.parts):
         parts = [_between(*pair) for pair in zip(q.parts, p.parts, strict=True)]
@@ -76,16 +105,17 @@ def _between(q: NamedTuple, p: NamedTuple) -> jax.Array | None:
     if isinstance(q, finite.Copies) and isinstance(p, finite.Copies):
         copies = jax.vmap(_between)(q.part, p.part)
         return None if copies is None else jnp.sum(copies)
-    closed_form = CLOSED_FORMS.get((type(q), type(p)))
+    closed_form = distributions.CLOSED_FORMS.get((type(q), type(p)))
     if closed_form is None:
         return None
-    if type(q) is type(p):  # two families may draw latents of one shape and yet differ, such as in their categories
-        for of_q, of_p in zip(q, p, strict=True):
-            if of_q.shape != of_p.shape:
-                raise ValueError(
-                    f"params_q and params_p must be of one support, got {type(q).__name__} distributions of shapes "
-                    f"{of_q.shape} and {of_p.shape}."
-                )
+    # Two families may draw latents of one shape and yet differ, such as in their categories.
+    for field in set(q._fields) & set(p._fields) - {"directions", "log_stretch"}:
+        of_q, of_p = jnp.shape(getattr(q, field)), jnp.shape(getattr(p, field))
+        if of_q != of_p:
+            raise ValueError(
+                f"params_q and params_p must be of one support, got a {type(q).__name__} and a {type(p).__name__} "
+                f"distribution whose {field} have shapes {of_q} and {of_p}."
+            )
     return closed_form(q, p)
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxelbo import bregman
 from jaxelbo.types import Key
 
 MAX_CONFIGURATIONS = 2**16
@@ -69,9 +70,23 @@ def entropy_bernoulli(bernoulli: Bernoulli) -> jax.Array:
 
 
 def kl_bernoulli(q: Bernoulli, p: Bernoulli) -> jax.Array:
-    """KL(q || p) in nats."""
-    log_partition = jax.nn.softplus(p.logits) - jax.nn.softplus(q.logits)
-    return jnp.sum(log_partition - jax.nn.sigmoid(q.logits) * (p.logits - q.logits))
+    """KL(q || p) in nats, summed over the entries."""
+    return jnp.sum(kl_of_odds(q.logits, p.logits))
+
+
+def kl_of_odds(logits_q: jax.Array, logits_p: jax.Array) -> jax.Array:
+    """KL(q || p) of single zeros and ones, elementwise and without cancellation."""
+    of_one = jnp.exp(-jax.nn.softplus(-logits_q)) * bregman.excess(log_ratio_of_odds(logits_q, logits_p))
+    return of_one + jnp.exp(-jax.nn.softplus(logits_q)) * bregman.excess(log_ratio_of_odds(-logits_q, -logits_p))
+
+
+def log_ratio_of_odds(logits_q: jax.Array, logits_p: jax.Array) -> jax.Array:
+    """The logarithm of p's probability of one over q's, to rounding where these are close."""
+    gap = logits_p - logits_q
+    near = jnp.clip(gap, -1, 1)
+    # sigmoid(p) / sigmoid(q) = exp(gap) / (1 + sigmoid(q) (exp(gap) - 1))
+    close = near - jnp.log1p(jax.nn.sigmoid(logits_q) * jnp.expm1(near))
+    return jnp.where(jnp.abs(gap) < 1, close, jax.nn.softplus(-logits_q) - jax.nn.softplus(-logits_p))
 
 
 def draw_categorical(categorical: Categorical, key: Key) -> jax.Array:
@@ -91,9 +106,11 @@ def entropy_categorical(categorical: Categorical) -> jax.Array:
 
 
 def kl_categorical(q: Categorical, p: Categorical) -> jax.Array:
-    """KL(q || p) in nats."""
-    log_q = log_probs_categorical(q)
-    return expectation(log_q, log_q - log_probs_categorical(p))
+    """KL(q || p) in nats; infinite where q draws what p does not."""
+    log_q, log_p = log_probs_categorical(q), log_probs_categorical(p)
+    gap = jnp.where(jax.lax.stop_gradient(log_q) > -jnp.inf, log_p - log_q, -jnp.inf)
+    # Summed, p - q is zero: what q never draws adds p.
+    return expectation(log_q, bregman.excess(gap)) + jnp.sum(jnp.where(gap > -jnp.inf, 0, jnp.exp(log_p)))
 
 
 def relaxed_bernoulli(bernoulli: Bernoulli, key: Key, temperature: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

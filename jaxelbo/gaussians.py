@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxelbo import bregman
 from jaxelbo.types import Key
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
@@ -97,19 +98,46 @@ def standard_deviation(gaussian: Gaussian) -> jax.Array:
     return scale * jnp.sqrt(1 + jnp.sum(jnp.tril(gaussian.unit_tril, -1) ** 2, axis=1))
 
 
-def kl_divergence(q: Diagonal | Dense, p: Diagonal | Dense) -> jax.Array:
+def kl_divergence(q: Gaussian, p: Gaussian) -> jax.Array:
     """KL(q || p) in nats, in closed form. Where p is `Dense` it makes one triangular solve."""
     # In p's standard coordinates q has mean m and scale matrix A:  2 KL = |m|^2 + |A|^2 - D - 2 log det A.
-    # A is lower triangular with diagonal s_q / s_p; its part of the sum is written without cancellation near q = p.
-    shift = (q.loc - p.loc) * jnp.exp(-p.log_scale)
     log_ratio = q.log_scale - p.log_scale
-    of_diagonal = jnp.sum(jnp.expm1(2 * log_ratio) - 2 * log_ratio)
-    if isinstance(q, Diagonal) and isinstance(p, Diagonal):
-        return 0.5 * (jnp.sum(shift**2) + of_diagonal)
+    if not isinstance(q, Dense) and not isinstance(p, Dense):
+        return _kl_of_low_ranks(q, p, log_ratio)
+    if isinstance(q, LowRank) or isinstance(p, LowRank):
+        return _kl_of_roots(q, p)
+    # A is lower triangular with diagonal s_q / s_p; its part of the sum is written without cancellation near q = p.
     scale = jnp.exp(log_ratio)[:, None] * mixing_matrix(q)
+    shift = (q.loc - p.loc) * jnp.exp(-p.log_scale)
     whitened = _unmix(p, jnp.concatenate([scale, shift[:, None]], axis=1))
     below, shift = jnp.tril(whitened[:, :-1], -1), whitened[:, -1]
-    return 0.5 * (jnp.sum(below**2) + jnp.sum(shift**2) + of_diagonal)
+    return 0.5 * (jnp.sum(below**2) + jnp.sum(shift**2) + jnp.sum(bregman.excess(2 * log_ratio)))
+
+
+def _kl_of_low_ranks(q: Diagonal | LowRank, p: Diagonal | LowRank, log_ratio: jax.Array) -> jax.Array:
+    """In time and memory linear in D: |A|^2 by the directions' inner products alone."""
+    scale = jnp.exp(log_ratio)[:, None]
+    twice = jnp.sum(bregman.excess(2 * log_ratio)) + jnp.sum(standardise(p, q.loc) ** 2)
+    if isinstance(q, LowRank):
+        gains = jnp.expm1(2 * q.log_stretch)
+        twice += jnp.sum(gains * jnp.sum((scale * axes(q)) ** 2, axis=0) - 2 * q.log_stretch)
+    if isinstance(p, LowRank):
+        losses = jnp.expm1(-2 * p.log_stretch)
+        twice += jnp.sum(losses * jnp.sum((scale * axes(p)) ** 2, axis=0) + 2 * p.log_stretch)
+    if isinstance(q, LowRank) and isinstance(p, LowRank):
+        inner = product(axes(p).T, scale * axes(q))
+        twice += jnp.sum(jnp.expm1(-2 * p.log_stretch)[:, None] * jnp.expm1(2 * q.log_stretch)[None] * inner**2)
+    return 0.5 * twice
+
+
+def _kl_of_roots(q: Gaussian, p: Gaussian) -> jax.Array:
+    """By a root of q's covariance in p's standard coordinates, column by column."""
+    columns = jax.vmap(lambda noise: transform(q._replace(loc=jnp.zeros_like(q.loc)), noise))(
+        jnp.eye(q.loc.size, dtype=q.loc.dtype)
+    )
+    centred = p._replace(loc=jnp.zeros_like(p.loc))
+    whitened = jax.vmap(lambda point: standardise(centred, point))(jnp.append(columns, (q.loc - p.loc)[None], axis=0))
+    return 0.5 * (jnp.sum(whitened**2) - q.loc.size) - log_det(q) + log_det(p)
 
 
 def _log_density_of_noise(gaussian: Gaussian, noise: jax.Array) -> jax.Array:

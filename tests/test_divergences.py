@@ -147,7 +147,7 @@ def test_categories_of_other_numbers():
     four, three = families.categorical(4), families.categorical(3)
     key = jax.random.key(0)
     arguments = four.init(key), three.init(key)
-    with pytest.raises(ValueError, match=r"must be of one support, got Categorical .* \(4,\) and \(3,\)"):
+    with pytest.raises(ValueError, match=r"must be of one support, got a Categorical .* \(4,\) and \(3,\)"):
         jaxelbo.kl_divergence(*arguments, four, three)
     assert jaxelbo.kl_monte_carlo(*arguments, key, four, three, num_samples=100).value == jnp.inf
     assert three.log_prob(arguments[1], 7) == three.log_prob(arguments[1], -1) == -jnp.inf
