@@ -18,7 +18,15 @@ from jaxelbo.gaussian_moves import Place
 LogDensity = Callable[[jax.Array], jax.Array]
 
 MAX_CLIMB = 40
-MAX_FIXED = 20
+MAX_FIXED, MAX_FIXED_ALONE = 20, 60
+"""Steps on fixed draws: where pooled draws may follow, and where they are all there is."""
+
+SADDLE = -0.2
+"""A least curvature relative to the largest below which a climb is on a saddle."""
+
+SLOWEST = 0.95
+"""A larger ratio of the gains of two steps is taken for this when the gain that is left is reckoned."""
+
 MEMORY = 8
 MAX_POOLED = 13
 MIN_POOLED = 3
@@ -28,8 +36,9 @@ BATCH_SIZE = 512
 MAX_SIZE_POOLED = 24
 """Beyond so many entries the quadratic has too many coefficients for values alone."""
 
-ENOUGH = 0.05
-"""Nats that a natural-gradient step would still gain when draws with gradients give way to pooled ones."""
+ENOUGH, ENOUGH_ALONE = 0.05, 0.005
+"""Nats that natural-gradient steps would still gain when draws with gradients give way to pooled ones, and where none
+follow: gains may dip before a funnel opens."""
 
 MAX_GRADIENTS, NUM_POLISHED, EXACT = 1_000, 128, 0.01
 """Gradients in all, but for one set of so many or more that a last step always has; others follow while they can be
@@ -70,7 +79,8 @@ def ascend(log_density: LogDensity, start: jax.Array, shifts: jax.Array, *, is_d
     is_pooled = is_dense and size <= MAX_SIZE_POOLED
     num_draws = max(16, (2 if is_pooled or not is_dense else 4) * (size + 2) // 2 * 2)
     noise = quasi_random.shifted_normals(shifts[0], num_draws)
-    fixed = _fix_draws(log_density, place, noise, None, ENOUGH, MAX_FIXED)
+    tolerance, max_steps = (ENOUGH, MAX_FIXED) if is_pooled or not is_dense else (ENOUGH_ALONE, MAX_FIXED_ALONE)
+    fixed = _fix_draws(log_density, place, noise, None, tolerance, max_steps)
     num_gradients = num_climbs * (size + 1) + fixed.count * num_draws
     num_evaluations = 1 + num_climbs * newton_climb.NUM_CANDIDATES + 2 * len(newton_climb.SECANTS) * size
     num_evaluations += fixed.num_evaluations
@@ -99,7 +109,8 @@ def ascend(log_density: LogDensity, start: jax.Array, shifts: jax.Array, *, is_d
         place = jax.tree.map(lambda new, old: jnp.where(is_near, new, old), polished, place)
         gain = jnp.where(is_quadratic, gain, jnp.where(is_near, BALANCED * error, gain_polished))
         num_gradients += sums.num_sets * num_polished
-    course = Course(num_gradients, num_evaluations, jnp.isfinite(first.value), has_mode, flat_direction, gain)
+    is_finite = jnp.isfinite(first.value) & ~jnp.isnan(climb.decrement)
+    course = Course(num_gradients, num_evaluations, is_finite, has_mode, flat_direction, gain)
     return Fit(place, course, is_exact)
 
 
@@ -121,7 +132,7 @@ def _climb(log_density: LogDensity, first: newton_climb.Climb) -> tuple[newton_c
     size = first.point.size
 
     def is_near(at: newton_climb.Climb) -> jax.Array:
-        return (at.decrement < 0.1 * size) & (at.least_curvature > -0.2)
+        return (at.decrement < 0.1 * size) & (at.least_curvature > SADDLE)
 
     def goes_on(carry: tuple[newton_climb.Climb, jax.Array]) -> jax.Array:
         at, count = carry
@@ -134,7 +145,8 @@ def _climb(log_density: LogDensity, first: newton_climb.Climb) -> tuple[newton_c
     at, count = jax.lax.while_loop(goes_on, body, (first, jnp.zeros((), jnp.int32)))
     # Where no step leads up although it should, rounding of the values may be why; beyond that there is no mode here.
     rounding = 1e3 * jnp.finfo(at.value.dtype).eps * jnp.abs(at.value)
-    return at, count, is_near(at) | (~at.is_improved & (at.decrement < size + rounding))
+    is_top = ~at.is_improved & (at.decrement < size + rounding) & (at.least_curvature > SADDLE)
+    return at, count, is_near(at) | is_top
 
 
 def _sum_moments(
@@ -162,26 +174,31 @@ class _Fixed(NamedTuple):
     gain: jax.Array
     error: jax.Array
     may_rise: jax.Array
+    left: jax.Array
 
 
 def _fix_draws(
     log_density: LogDensity, place: Place, noise: jax.Array, root: jax.Array | None, tolerance: float, max_steps: int
 ) -> _Fixed:
     def goes_on(at: _Fixed) -> jax.Array:
-        return (at.count < max_steps) & (at.gain > tolerance) & at.may_rise
+        return (at.count < max_steps) & (at.left > tolerance) & at.may_rise
 
     def body(at: _Fixed) -> _Fixed:
         ascent, info = fixed_draw_ascent.improve(log_density, at.ascent, noise, root)
         gain = jnp.where(info.is_finite, info.gain, jnp.inf)
         # Where a remembered step did not lead up, a natural one may.
         may_rise = info.is_improved | ~info.is_finite | jnp.any(at.ascent.memory.steps != 0)
-        return _Fixed(
-            ascent, at.count + 1, at.num_evaluations + info.num_evaluations, gain, info.monte_carlo_error, may_rise
-        )
+        num_evaluations = at.num_evaluations + info.num_evaluations
+        # Where steps gain hardly less than those before them, more is left than the next one gains.
+        ratio = jnp.where(jnp.isfinite(at.gain), gain / at.gain, 0)
+        left = gain / (1 - jnp.clip(ratio, 0, SLOWEST))
+        return _Fixed(ascent, at.count + 1, num_evaluations, gain, info.monte_carlo_error, may_rise, left)
 
     zero, infinite = jnp.zeros((), jnp.int32), jnp.asarray(jnp.inf, noise.dtype)
     ascent = fixed_draw_ascent.start(place, MEMORY)
-    return jax.lax.while_loop(goes_on, body, _Fixed(ascent, zero, zero, infinite, infinite, jnp.asarray(True)))
+    return jax.lax.while_loop(
+        goes_on, body, _Fixed(ascent, zero, zero, infinite, infinite, jnp.asarray(True), infinite)
+    )
 
 
 def _pool(

@@ -124,10 +124,11 @@ def natural_steps(
     return apply
 
 
-def direction_of(step: jax.Array, size: int, *, smallest: float, largest: float) -> Direction:
-    """The direction that a flat step of mean and log-factor stands for, its precisions held within bounds."""
+def direction_of(step: jax.Array, factor: jax.Array, *, smallest: float, largest: float) -> Direction:
+    """The direction that a flat step of mean and log-``factor`` stands for, its precisions held within bounds."""
+    size = len(factor)
     of_mean, of_factor, none = step[:size], step[size:], jnp.zeros((), step.dtype)
-    if of_factor.size == size:
+    if factor.ndim == 1:
         return Direction(of_mean, jnp.clip(jnp.exp(-2 * of_factor), smallest, largest), None, none)
     matrix = of_factor.reshape(size, size)
     values, axes = jnp.linalg.eigh(0.5 * (matrix + matrix.T))

@@ -25,14 +25,18 @@ from jaxelbo import (
     quasi_random,
     richer_fits,
     stepping,
+    supports,
 )
 from jaxelbo.algorithms import gaussian_targets
 from jaxelbo.courses import Course
 from jaxelbo.richer_fits import Richer
 from jaxelbo.statuses import NAMES, Status
-from jaxelbo.types import Family, Key, Latent, LogJoint, Params
+from jaxelbo.types import Applied, Family, Key, Latent, LogJoint, Params
 
-GOOD_PARETO_K = 0.7
+GOOD_PARETO_K, ALIKE = 0.7, 0.95
+"""A fit is poor where Pareto k is above this, unless weights are so alike that their effective size is this share: k
+speaks of the shape of their tail, however small their spread."""
+
 MAX_SIZE_DENSE = 300
 """Latent entries beyond which no matrix D x D is made."""
 
@@ -86,6 +90,7 @@ def infer(
     key: Key,
     *,
     family: Callable[[Latent], Family] = families.full_rank,
+    support: supports.Supports = None,
     richer: Callable[[jax.Array], Family] | None = None,
     num_samples: int = 1_000,
 ) -> Inference:
@@ -108,12 +113,15 @@ def infer(
     is expected to depend on the key by less than 0.05 nats.
 
     Args:
-      log_joint: latent pytree -> scalar log p(x, z), in nats; a density over all of R^D, so with the log Jacobian of
-        whatever transform brought it there. Twice differentiable.
-      latent_like: a pytree of floating-point arrays, the start; zeros where it holds shapes.
+      log_joint: latent pytree -> scalar log p(x, z), in nats. Twice differentiable.
+      latent_like: a pytree of floating-point arrays, the start; where it holds shapes the start is zero, or what zero
+        stands for in a support.
       key: one random key.
       family: constructor of a Gaussian family: `families.full_rank`, `families.mean_field` or
         ``functools.partial(families.low_rank, rank=...)``.
+      support: which values each leaf may take, a pytree of `bijectors.Bijector`, as ``{"tau": bijectors.positive}``; in
+        dicts what is not named is real. The Gaussian is then of the unconstrained latent, the log-determinants are
+        added, and ``family`` is of the latent on the user's scale.
       richer: constructor of a family to go on with where a Gaussian is poor, such as
         ``lambda noise: families.mixture(families.full_rank(noise, initial_scale=1.0), 4)``: of the vector ``[D]`` of
         the Gaussian's standard coordinates. Its bound is raised from there by 500 steps of Adam, and what that gained
@@ -149,6 +157,17 @@ def infer(
     if richer is not None:
         checks.check_callable(richer, "richer")
     num_samples = checks.check_count(num_samples, "num_samples", minimum=100)
+    if support is not None:
+        constraint = supports.constraint_of(latent_like, support)
+        found = infer(
+            Applied(supports.unconstrained_log_joint, (log_joint, constraint)),
+            supports.unconstrained_like(constraint, latent_like),
+            key,
+            family=family,
+            richer=richer,
+            num_samples=num_samples,
+        )
+        return _constrained(found, constraint)
     layout = flattening.layout_of(latent_like)
     latent = flattening.values_of(latent_like)
     start = flattening.flatten(layout, latent, "latent_like")
@@ -173,6 +192,18 @@ def infer(
     if richer is not None:
         beyond = compiled(richer_fits.fit, log_joint, best, richer)(params, key_richer, log_weights)
     return Inference(params=params, family=best, status=status, richer=beyond, **figures)
+
+
+def _constrained(found: Inference, constraint: supports.Constraint) -> Inference:
+    """The same for the latent on the user's scale; params and the flat direction are of the unconstrained one."""
+    richer = found.richer
+    if richer is not None:
+        richer = dataclasses.replace(richer, family=_kept_pushforward(richer.family, constraint))
+    return dataclasses.replace(found, family=_kept_pushforward(found.family, constraint), richer=richer)
+
+
+_kept_pushforward = functools.lru_cache(maxsize=64)(families.pushforward)
+"""For equal arguments the same family, so that what is compiled for it is found again."""
 
 
 def _compiled_within(function: Callable[..., Any], *static: Any) -> Callable[..., Any]:
@@ -254,6 +285,7 @@ def _judge(
 ) -> tuple[Status, dict[str, jax.Array]]:
     """The first fault that holds, or "converged", and what the log-weights say."""
     elbo, pareto_k = jnp.mean(log_weights), pareto.smooth(log_weights).pareto_k
+    effective_sample_size = pareto.effective_sample_size(log_weights)
     is_finite = functools.reduce(jnp.logical_and, [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(params)])
     faults = (
         ("not finite", ~course.is_finite_at_start),
@@ -261,7 +293,7 @@ def _judge(
         ("flat direction", jnp.any(course.flat_direction != 0)),
         ("not finite", ~(is_finite & jnp.isfinite(elbo))),
         ("step limit", ~(course.gain < MOVING)),
-        ("poor fit", ~(pareto_k < GOOD_PARETO_K)),
+        ("poor fit", ~(pareto_k < GOOD_PARETO_K) & ~(effective_sample_size > ALIKE * log_weights.size)),
     )
     codes = [jnp.asarray(NAMES.index(name), jnp.int32) for name, _ in faults]
     code = jnp.select([holds for _, holds in faults], codes, jnp.asarray(NAMES.index("converged"), jnp.int32))
@@ -271,5 +303,5 @@ def _judge(
         "num_gradients": course.num_gradients,
         "num_evaluations": course.num_evaluations + log_weights.size,
         "pareto_k": pareto_k,
-        "effective_sample_size": pareto.effective_sample_size(log_weights),
+        "effective_sample_size": effective_sample_size,
     }

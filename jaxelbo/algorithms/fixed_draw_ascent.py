@@ -86,7 +86,7 @@ def improve(
         hessian, gaussian_moves.root_in(place, root), smallest=SMALLEST, largest=LARGEST
     )
     ascent = quasi_newton.ascent(memory, gradient, natural)
-    direction = gaussian_moves.direction_of(ascent, size, smallest=SMALLEST, largest=LARGEST)
+    direction = gaussian_moves.direction_of(ascent, place.factor, smallest=SMALLEST, largest=LARGEST)
 
     lengths, now = jnp.asarray(LENGTHS, noise.dtype), jnp.mean(values) + place.log_det
 

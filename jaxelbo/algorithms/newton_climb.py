@@ -19,7 +19,13 @@ SIGNED_LENGTHS = tuple(
     for sign in (1, -1)
     for power in (-15, -9, -6, -4, -3, -2, -1, -0.5, 0, 0.5, 1, 1.5, 2, 3, 4, 6, 9)
 )
+BACK = (0.25, 0.5, 0.75)
+"""Shares of the last step that are tried anew: one that went too far may end where no curvature tells the way back."""
+
+ASIDE = (-4.0, -1.0, -0.25, 0.25, 1.0, 4.0)
+WITHOUT, RISES = (0.06, 0.25, 1.0, 4.0), (1.0, 4.0, 16.0)
 NUM_CANDIDATES = len(DAMPINGS) * len(LENGTHS) + len(SIGNED_LENGTHS)
+NUM_CANDIDATES += len(BACK) + len(ASIDE) + len(WITHOUT) + len(RISES)
 SECANTS = tuple(2.0**power for power in range(-7, 5))
 
 
@@ -35,6 +41,7 @@ class Climb(NamedTuple):
       is_improved: whether the last step found a higher point.
       is_anchored: whether -H has been positive definite somewhere, so that ``factor`` does not depend on the
         coordinates of the latent.
+      last: the point before, ``[D]``.
     """
 
     point: jax.Array
@@ -44,13 +51,14 @@ class Climb(NamedTuple):
     least_curvature: jax.Array
     is_improved: jax.Array
     is_anchored: jax.Array
+    last: jax.Array
 
 
 def start(log_density: LogDensity, point: jax.Array) -> Climb:
     """A climb before its first step."""
     infinite = jnp.asarray(jnp.inf, point.dtype)
     factor = jnp.eye(point.size, dtype=point.dtype)
-    return Climb(point, log_density(point), factor, infinite, -infinite, jnp.asarray(True), jnp.asarray(False))
+    return Climb(point, log_density(point), factor, infinite, -infinite, jnp.asarray(True), jnp.asarray(False), point)
 
 
 def climb(log_density: LogDensity, at: Climb) -> Climb:
@@ -84,15 +92,30 @@ def climb(log_density: LogDensity, at: Climb) -> Climb:
     signed_lengths = jnp.asarray(SIGNED_LENGTHS, along.dtype)
     damped = lengths[:, None, None] * steps(1 / (curvatures[None] + dampings[:, None]))[None]
     signed = signed_lengths[:, None] * steps((jnp.where(values < 0, -1, 1) / curvatures)[None])
-    candidates = at.point[None] + jnp.concatenate([signed, damped.reshape(-1, along.size)])
+    back = jnp.asarray(BACK, along.dtype)[:, None] * (at.point - at.last)[None] - (at.point - at.last)[None]
+    # On a saddle that the gradient does not leave, as between like components, the way is along negative curvature.
+    least = jnp.argmin(values)
+    aside = jnp.asarray(ASIDE, along.dtype)[:, None] * (factor[:, least] / jnp.sqrt(curvatures[least]))[None]
+    # One direction of next to no curvature has a Newton step out of all bounds: the others without it, and it alone by
+    # as much as would gain so many nats on its slope.
+    bold = jnp.argmax(along**2 / curvatures)
+    others = jnp.where(jnp.arange(along.size) == bold, 0, 1 / curvatures)
+    without = jnp.asarray(WITHOUT, along.dtype)[:, None] * steps(others[None])
+    slope = jnp.maximum(along[bold], jnp.finfo(along.dtype).tiny)
+    alone = (jnp.asarray(RISES, along.dtype) / slope)[:, None] * factor[:, bold][None]
+    free = jnp.concatenate([signed, back])
+    damped = jnp.concatenate([damped.reshape(-1, along.size), without, alone])
+    candidates = at.point[None] + jnp.concatenate([free, damped, aside])
     found = jax.vmap(log_density)(candidates)
     found = jnp.where(jnp.isfinite(found), found, -jnp.inf)
 
     decrement = jnp.sum(along**2 / curvatures)
-    best_signed, best = jnp.argmax(found[: len(signed)]), jnp.argmax(found)
-    rise = found[best_signed] - at.value
-    is_stuck = rise < 0.1 * jnp.minimum(decrement, found[best] - at.value)
-    chosen = jnp.where(at.is_anchored | is_stuck, best, best_signed)
+    num_free, num_ahead = len(free), len(candidates) - len(aside)
+    best_free, best, best_aside = jnp.argmax(found[:num_free]), jnp.argmax(found[:num_ahead]), jnp.argmax(found)
+    is_stuck = found[best_free] - at.value < 0.1 * jnp.minimum(decrement, found[best] - at.value)
+    chosen = jnp.where(at.is_anchored | is_stuck, best, best_free)
+    is_saddle = (jnp.min(values) < 0) & ((decrement < 0.1) | (found[best] <= at.value))
+    chosen = jnp.where(is_saddle, best_aside, chosen)
     is_improved = found[chosen] > at.value
     return Climb(
         jnp.where(is_improved, candidates[chosen], at.point),
@@ -102,6 +125,7 @@ def climb(log_density: LogDensity, at: Climb) -> Climb:
         jnp.min(values) / largest,
         is_improved,
         at.is_anchored | (jnp.min(values) > 0),
+        jnp.where(is_improved, at.point, at.last),
     )
 
 
@@ -128,7 +152,7 @@ def secant_scales(log_density: LogDensity, point: jax.Array, value: jax.Array, f
 def newton(log_joint: LogJoint) -> Algorithm:
     """Climbs towards a mode of the log joint by damped Newton steps.
 
-    Each step takes D + 1 gradients (a Hessian-vector product counts as one) and 76 values. Directions of negative
+    Each step takes D + 1 gradients (a Hessian-vector product counts as one) and 92 values. Directions of negative
     curvature are climbed, too. There need not be a mode: along a ridge without end the climb goes on.
 
     Args:

@@ -115,8 +115,8 @@ def markdown() -> str:
     rows = [
         "# Distributions",
         "",
-        f"`jaxelbo.divergences.between(q, p)` is KL(q || p) in closed form for these {len(CLOSED_FORMS)} pairs of records",
-        "of `jaxelbo.distributions` (of a normal and a Student-t by quadrature). Records marked * are members of an",
+        f"`jaxelbo.divergences.between(q, p)` is KL(q || p) in closed form for these {len(CLOSED_FORMS)} pairs of",
+        "records of `jaxelbo.distributions` (of a normal and a Student-t by quadrature). Those marked * belong to an",
         "exponential family there. Written by `distributions.closed_forms.markdown` from the table in code.",
         "",
         "| q | p |",

@@ -9,12 +9,14 @@ from jaxelbo.families.mean_field_gaussian import mean_field
 from jaxelbo.families.mixtures import mixture
 from jaxelbo.families.products import independent, joint
 from jaxelbo.families.sequences import sequential
+from jaxelbo.families.supported_latents import constrained, pushforward
 from jaxelbo.families.whitening import whitened
 
 __all__ = [
     "bernoulli",
     "categorical",
     "conditional",
+    "constrained",
     "detached",
     "full_rank",
     "independent",
@@ -23,6 +25,7 @@ __all__ = [
     "mean_field",
     "mixture",
     "one_hot_categorical",
+    "pushforward",
     "sequential",
     "whitened",
 ]
