@@ -32,7 +32,8 @@ class Status:
       than any scale that was tried; ``direction`` shows which.
     - ``no mode found``: the climb went on to its last step, as where the density has no upper bound.
     - ``step limit``: q was still moving when the draws ran out.
-    - ``poor fit``: q is the best of its family and no good approximation (Pareto k above 0.7).
+    - ``poor fit``: q is the best of its family and no good approximation: Pareto k above 0.7, unless the weights are so
+      alike that their effective size is 95 % of their number.
 
     Attributes:
       code: index into `NAMES`, int32, ``[]`` or batched by ``vmap``.

@@ -1,12 +1,16 @@
 import pathlib
 import re
 
+import jax
+
+import jaxelbo
+
 ROOT = pathlib.Path(__file__).parent.parent
 
 
 def test_readme_examples_run(capsys):
     """The first finds a posterior near the data's mean of 2.075."""
-    fit, posterior, discrete = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    fit, posterior, support, discrete = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     scope = {}
     exec(compile(fit, "README.md", "exec"), scope)
     assert "Summary(mean=" in capsys.readouterr().out
@@ -15,6 +19,10 @@ def test_readme_examples_run(capsys):
     exec(compile(posterior, "README.md", "exec"), scope)
     assert str(scope["result"].status) == "converged"
     assert abs(float(scope["result"].family.location_and_scale(scope["result"].params)[0]["mean"]) - 2.075) < 0.2
+    exec(compile(support, "README.md", "exec"), scope)
+    rate = scope["rate"]
+    latents = jaxelbo.draws(rate.params, jax.random.key(1), rate.family, num_samples=10_000)
+    assert str(rate.status) == "converged" and abs(latents["rate"].mean() - 16 / 6) < 0.05
     exec(compile(discrete, "README.md", "exec"), scope)
     assert scope["gradient"]["slope"]["loc"][0] > 0  # towards data around 2
 
