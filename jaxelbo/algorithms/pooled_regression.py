@@ -16,7 +16,7 @@ LogDensity = Callable[[jax.Array], jax.Array]
 INFLATION = 1.2
 """Draws come from q with its scales times this, so that a q which has to widen finds its draws in the pool."""
 
-MAX_LOOKS, SMALLEST, LARGEST = 10, 0.25, 4.0
+MAX_LOOKS, SMALLEST, LARGEST = 8, 0.25, 4.0
 NUM_CONJUGATE = 10
 
 
