@@ -48,6 +48,25 @@ class ExponentialFamily(NamedTuple):
     contains: Callable[[Natural], jax.Array]
 
 
+def copies(family: ExponentialFamily) -> ExponentialFamily:
+    """The family of independent members, all of whose arrays have one more leading axis; copies of copies have two."""
+
+    def summed(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+        return lambda *arguments: jnp.sum(jax.vmap(function)(*arguments))
+
+    return ExponentialFamily(
+        name=f"copies of {family.name}",
+        log_normalizer=summed(family.log_normalizer),
+        statistics=jax.vmap(family.statistics),
+        log_base=summed(family.log_base),
+        to_natural=jax.vmap(family.to_natural),
+        to_usual=jax.vmap(family.to_usual),
+        guess=jax.vmap(family.guess),
+        expected_log_base=None if family.expected_log_base is None else summed(family.expected_log_base),
+        contains=lambda natural: jnp.all(jax.vmap(family.contains)(natural)),
+    )
+
+
 def log_prob(natural: Natural, family: ExponentialFamily, x: Any) -> jax.Array:
     """Log density or log-probability of x, in nats."""
     return inner(natural, family.statistics(x)) - family.log_normalizer(natural) + family.log_base(x)

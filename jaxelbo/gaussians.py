@@ -132,12 +132,16 @@ def _kl_of_low_ranks(q: Diagonal | LowRank, p: Diagonal | LowRank, log_ratio: ja
 
 def _kl_of_roots(q: Gaussian, p: Gaussian) -> jax.Array:
     """By a root of q's covariance in p's standard coordinates, column by column."""
-    columns = jax.vmap(lambda noise: transform(q._replace(loc=jnp.zeros_like(q.loc)), noise))(
-        jnp.eye(q.loc.size, dtype=q.loc.dtype)
-    )
     centred = p._replace(loc=jnp.zeros_like(p.loc))
-    whitened = jax.vmap(lambda point: standardise(centred, point))(jnp.append(columns, (q.loc - p.loc)[None], axis=0))
+    columns = jnp.append(root(q).T, (q.loc - p.loc)[None], axis=0)
+    whitened = jax.vmap(lambda point: standardise(centred, point))(columns)
     return 0.5 * (jnp.sum(whitened**2) - q.loc.size) - log_det(q) + log_det(p)
+
+
+def root(gaussian: Gaussian) -> jax.Array:
+    """A square root of the covariance, ``[D, D]``: what `transform` does to noise, without the mean."""
+    centred, identity = gaussian._replace(loc=jnp.zeros_like(gaussian.loc)), jnp.eye(gaussian.loc.size)
+    return jax.vmap(lambda noise: transform(centred, noise), out_axes=1)(identity.astype(gaussian.loc.dtype))
 
 
 def _log_density_of_noise(gaussian: Gaussian, noise: jax.Array) -> jax.Array:

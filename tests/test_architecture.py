@@ -9,7 +9,9 @@ PACKAGE = pathlib.Path(jaxelbo.__file__).parent
 FLOORS = {
     "types": 0, "checks": 0.5,
     "bounds": 1, "bregman": 0.9, "bessel": 1, "courses": 1, "gaussians": 1, "exponential": 1.1, "distributions": 1.2,
-    "bijectors": 1.1, "supports": 1.2, "line_search": 1, "finite": 1, "flattening": 1, "custom_gradients": 1,
+    "bijectors": 1.1, "flows": 1.1, "supports": 1.2,
+    "gaussian_divergences": 1.3, "mixture_divergences": 1.3,
+    "line_search": 1, "finite": 1, "flattening": 1, "custom_gradients": 1,
     "pareto": 1, "quasi_newton": 1, "quasi_random": 1, "statuses": 1, "surrogates": 1.1, "gaussian_moves": 1.1,
     "krylov": 1.1, "low_rank_curvature": 1.2,
     "families": 2,

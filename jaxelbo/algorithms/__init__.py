@@ -1,5 +1,6 @@
 """Iterative methods as ``(init, step)`` pairs, one file each; `jaxelbo.run_algorithm` drives any of them."""
 
+from jaxelbo.algorithms.conjugate_updates import coordinate_ascent, expectation_maximisation
 from jaxelbo.algorithms.natural_gradients import fixed_draws, laplace, natural_gradient
 from jaxelbo.algorithms.newton_climb import newton
 from jaxelbo.algorithms.newton_products import newton_cg
@@ -11,6 +12,8 @@ from jaxelbo.algorithms.wasserstein import wasserstein_gradient
 
 __all__ = [
     "batch_and_match",
+    "coordinate_ascent",
+    "expectation_maximisation",
     "fixed_draws",
     "gaussian_score_matching",
     "gradient_descent",
