@@ -69,11 +69,13 @@ def copies(family: ExponentialFamily) -> ExponentialFamily:
 
 def log_prob(natural: Natural, family: ExponentialFamily, x: Any) -> jax.Array:
     """Log density or log-probability of x, in nats."""
+    check_proper(natural, family)
     return inner(natural, family.statistics(x)) - family.log_normalizer(natural) + family.log_base(x)
 
 
 def mean_parameters(natural: Natural, family: ExponentialFamily) -> Natural:
     """The mean mu = E[T(x)] = grad A(eta)."""
+    check_proper(natural, family)
     return jax.grad(family.log_normalizer)(natural)
 
 
@@ -125,6 +127,8 @@ def kl_divergence(natural_q: Natural, natural_p: Natural, family: ExponentialFam
 
     It loses digits where both are close or large; `divergences.between` has a form without that for each member.
     """
+    check_proper(natural_q, family, "natural_q")
+    check_proper(natural_p, family, "natural_p")
     mean, gap = mean_parameters(natural_q, family), jax.tree.map(jnp.subtract, natural_p, natural_q)
     return family.log_normalizer(natural_p) - family.log_normalizer(natural_q) - inner(gap, mean)
 
@@ -166,6 +170,13 @@ def conjugate_update(natural: Natural, *statistics: Natural) -> Natural:
     for each in statistics:
         checks.check_like(each, natural, "statistics", "natural")
     return jax.tree.map(lambda *terms: sum(terms[1:], terms[0]), natural, *statistics)
+
+
+def check_proper(natural: Natural, family: ExponentialFamily, name: str = "natural") -> None:
+    """Requires natural parameters where A is finite, as far as their values are known."""
+    checks.check_float_leaves(natural, name)
+    if not checks.is_traced(natural) and not bool(family.contains(natural)):
+        raise ValueError(f"{name} must be natural parameters of a proper {family.name} distribution, got {natural}.")
 
 
 def inner(left: Natural, right: Natural) -> jax.Array:

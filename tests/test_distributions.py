@@ -48,6 +48,7 @@ def expected_kl(q, p):
     return terms.mean(), terms.std() / np.sqrt(len(terms))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pair", PAIRS, ids=names)
 def test_kl_of_every_pair(pair, float64):
     """Against quadrature, enumeration or a million draws within 4 standard errors, all by SciPy's densities."""
@@ -89,6 +90,7 @@ def members(kind):
     return q, p
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", EXPONENTIAL, ids=lambda kind: kind.__name__)
 def test_exponential_family(kind, float64):
     """Density, mean parameters, entropy, KL, and the ways between parameters."""
@@ -230,3 +232,13 @@ def test_conjugate_update(float64):
     prior = d.gamma.to_natural(d.Gamma(jnp.array(2.0), jnp.array(0.5)))
     posterior = d.gamma.to_usual(exponential.conjugate_update(prior, (jnp.array(7.0), jnp.array(-3.0))))
     np.testing.assert_allclose(posterior, (9.0, 3.5))
+
+
+def test_improper_natural_parameters(float64):
+    proper, improper = (jnp.array(2.0), jnp.array(-1.0)), (jnp.array(2.0), jnp.array(1.0))
+    with pytest.raises(ValueError, match="natural_p must be natural parameters of a proper gamma distribution"):
+        exponential.kl_divergence(proper, improper, d.gamma)
+    with pytest.raises(ValueError, match="natural must be natural parameters of a proper gamma"):
+        exponential.entropy(improper, d.gamma)
+    with pytest.raises(TypeError, match="natural"):
+        exponential.mean_parameters((2, -1), d.gamma)

@@ -14,7 +14,7 @@ from jaxelbo import bregman
 from jaxelbo.distributions.normals import Normal
 
 EULER = 0.5772156649015329
-NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(128)
+NUM_NODES = 128
 
 
 class Uniform(NamedTuple):
@@ -88,7 +88,8 @@ def kl_normal_student_t_by_quadrature(q: Normal, p: StudentT) -> jax.Array:
     The mean of log(1 + t^2 / df) has no closed form. The quadrature is right to 1e-8 where q's standard deviation is up
     to about p's scale times sqrt(df), and errs by some 1e-3 where it is a hundred times that.
     """
-    nodes, weights = jnp.asarray(NODES, q.loc.dtype), jnp.asarray(WEIGHTS / WEIGHTS.sum(), q.loc.dtype)
+    nodes, weights = (jnp.asarray(each, q.loc.dtype) for each in np.polynomial.hermite_e.hermegauss(NUM_NODES))
+    weights = weights / jnp.sum(weights)
     distance = (q.loc + q.scale * nodes - p.loc) / p.scale
     mean = jnp.sum(weights * jnp.log1p(distance**2 / p.df))
     half = 0.5 * p.df
