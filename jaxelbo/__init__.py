@@ -6,8 +6,7 @@ it, all functions of parameter pytrees to transform with ``jit``, ``vmap`` and `
 """
 
 import importlib
-import types as _types
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jaxelbo import (
     algorithms,
@@ -108,7 +107,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> _types.ModuleType:
+def __getattr__(name: str) -> Any:
     # Imported when first asked for, so that nobody else waits for them.
     if name not in ("gaussian_divergences", "mixture_divergences"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -61,6 +61,7 @@ def test_runtime_packages_alone_and_nothing_private():
         "functools",
         "gzip",
         "hashlib",
+        "importlib",
         "inspect",
         "itertools",
         "json",

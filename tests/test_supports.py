@@ -72,6 +72,15 @@ def test_infer_in_jit_and_vmap(float64):
         functools.partial(gamma_poisson, counts), start, KEY, support={"rate": bijectors.positive}
     )
     together = jax.jit(jax.vmap(run))(data)
+    from_values = jax.jit(
+        lambda counts: jaxelbo.infer(
+            functools.partial(gamma_poisson, counts),
+            {"rate": 1.0, "other": 0.0},
+            KEY,
+            support={"rate": bijectors.positive},
+        )
+    )(data[0])
+    np.testing.assert_allclose(from_values.elbo, together.elbo[0], rtol=1e-8)
     for index in range(2):
         np.testing.assert_allclose(together.elbo[index], run(data[index]).elbo, rtol=1e-8)
 

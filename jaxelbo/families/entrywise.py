@@ -159,7 +159,7 @@ def _family(
                 latent_like,
             )
         flat = flattening.flatten(layout, start, "start")
-        if not checks.is_traced(flat) and not bool(jnp.all(contains(flat))):
+        if not checks.is_traced((flat, jnp.zeros(()))) and not bool(jnp.all(contains(flat))):
             raise ValueError(f"The start of families.{name} must be {words} in every entry, got {flat}.")
         return jax.vmap(lambda mean: entry.start(mean, initial_scale))(flat)
 
