@@ -7,12 +7,13 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from jaxelbo.families.bounded_entries import beta, gamma, log_normal
 from jaxelbo.families.conditionals import conditional
 from jaxelbo.families.detaching import detached
 from jaxelbo.families.dirichlets import dirichlet
 from jaxelbo.families.discrete import bernoulli, categorical, one_hot_categorical
-from jaxelbo.families.entrywise import beta, gamma, laplace, log_normal, student_t
 from jaxelbo.families.full_rank_gaussian import full_rank
+from jaxelbo.families.heavy_tails import laplace, student_t
 from jaxelbo.families.low_rank_gaussian import low_rank
 from jaxelbo.families.mean_field_gaussian import mean_field
 from jaxelbo.families.mixtures import mixture
