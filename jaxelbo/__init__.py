@@ -5,9 +5,6 @@ bound L = E_q[log p(x, z)] + H[q] = log p(x) - KL(q || p(z|x)), its relatives, t
 it, all functions of parameter pytrees to transform with ``jit``, ``vmap`` and ``grad``.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
 from jaxelbo import (
     algorithms,
     bijectors,
@@ -21,8 +18,10 @@ from jaxelbo import (
     f_divergences,
     families,
     finite,
+    gaussian_divergences,
     gaussians,
     hard_attention,
+    mixture_divergences,
     pareto,
     statuses,
     supports,
@@ -43,9 +42,6 @@ from jaxelbo.priors import elbo_with_prior
 from jaxelbo.reporting import print_gradient_report, progress_bar
 from jaxelbo.types import Algorithm, Bound, Estimate, Estimator, Family, FitResult, LogJoint, Progress, Summary
 from jaxelbo.wake_sleep import sleep_phase
-
-if TYPE_CHECKING:
-    from jaxelbo import gaussian_divergences, mixture_divergences
 
 __version__ = "0.1.0"
 
@@ -105,10 +101,3 @@ __all__ = [
     "upper_bound",
     "validity",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    # Imported when first asked for, so that nobody else waits for them.
-    if name not in ("gaussian_divergences", "mixture_divergences"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return importlib.import_module(f"{__name__}.{name}")

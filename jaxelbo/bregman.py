@@ -17,11 +17,6 @@ _STIRLING = np.array([1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 36
 _STIRLING_POWERS = -(2.0 * np.arange(len(_STIRLING)) + 1)
 
 
-def of_exp(y: jax.Array, x: jax.Array) -> jax.Array:
-    """Of exp: exp(x) (exp(d) - 1 - d) with d = y - x."""
-    return jnp.exp(x) * excess(y - x)
-
-
 def of_minus_log(y: jax.Array, x: jax.Array) -> jax.Array:
     """Of -log, for positive numbers: y / x - 1 - log(y / x)."""
     return _of_minus_log(y, x, y - x)

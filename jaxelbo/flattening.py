@@ -47,11 +47,13 @@ def layout_of(latent_like: Latent) -> Layout:
     return layout
 
 
-def values_of(latent_like: Latent) -> Latent:
-    """The latent itself, with zeros in place of leaves that are shapes only."""
-    return jax.tree.map(
-        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype) if isinstance(leaf, jax.ShapeDtypeStruct) else leaf, latent_like
-    )
+def values_of(latent_like: Latent, value: float = 0.0) -> Latent:
+    """The latent itself, with a value, zero by default, in place of leaves that are shapes only."""
+
+    def filled(leaf: Any) -> Any:
+        return jnp.full(leaf.shape, value, leaf.dtype) if isinstance(leaf, jax.ShapeDtypeStruct) else leaf
+
+    return jax.tree.map(filled, latent_like)
 
 
 def flatten(layout: Layout, latent: Latent, name: str = "latent") -> jax.Array:

@@ -61,7 +61,6 @@ def test_runtime_packages_alone_and_nothing_private():
         "functools",
         "gzip",
         "hashlib",
-        "importlib",
         "inspect",
         "itertools",
         "json",

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import erf
 
-from jaxelbo.distributions.lines import EULER, Gumbel, Uniform
+from jaxelbo.distributions.lines import Gumbel, Uniform
 from jaxelbo.distributions.normals import Normal
-from jaxelbo.distributions.scales import Laplace
+from jaxelbo.distributions.scales import EULER, Laplace
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 

@@ -3,6 +3,7 @@
 Floor 1.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -13,7 +14,6 @@ from jax.scipy.special import digamma, gammaln
 from jaxelbo import bregman
 from jaxelbo.distributions.normals import Normal
 
-EULER = 0.5772156649015329
 NUM_NODES = 128
 
 
@@ -70,15 +70,24 @@ def kl_cauchy(q: Cauchy, p: Cauchy) -> jax.Array:
     return jnp.log1p(0.25 * ((gap / q.scale) * (gap / p.scale) + (shift / q.scale) * (shift / p.scale)))
 
 
+def entropy_student_t(student_t: StudentT) -> jax.Array:
+    """Entropy in nats."""
+    half = 0.5 * student_t.df
+    return (half + 0.5) * (digamma(half + 0.5) - digamma(half)) + _log_normalizer_student_t(student_t)
+
+
+def _log_normalizer_student_t(student_t: StudentT) -> jax.Array:
+    half = 0.5 * student_t.df
+    log_beta = gammaln(half) + 0.5 * math.log(math.pi) - gammaln(half + 0.5)
+    return log_beta + 0.5 * jnp.log(student_t.df) + jnp.log(student_t.scale)
+
+
 def kl_student_t_normal(q: StudentT, p: Normal) -> jax.Array:
     """KL(q || p) in nats of a Student-t and a normal; infinite for two degrees of freedom or fewer."""
-    half = 0.5 * q.df
-    log_beta = gammaln(half) + gammaln(jnp.full_like(half, 0.5)) - gammaln(half + 0.5)
-    entropy = (half + 0.5) * (digamma(half + 0.5) - digamma(half)) + 0.5 * jnp.log(q.df) + log_beta + jnp.log(q.scale)
     is_finite = q.df > 2
     variance = q.scale**2 * q.df / jnp.where(is_finite, q.df - 2, 1)
     square = (variance + (q.loc - p.loc) ** 2) / p.scale**2
-    kl = 0.5 * square + jnp.log(p.scale) + 0.5 * jnp.log(2 * jnp.pi) - entropy
+    kl = 0.5 * square + jnp.log(p.scale) + 0.5 * jnp.log(2 * jnp.pi) - entropy_student_t(q)
     return jnp.where(is_finite, kl, jnp.inf)
 
 
@@ -92,7 +101,5 @@ def kl_normal_student_t_by_quadrature(q: Normal, p: StudentT) -> jax.Array:
     weights = weights / jnp.sum(weights)
     distance = (q.loc + q.scale * nodes - p.loc) / p.scale
     mean = jnp.sum(weights * jnp.log1p(distance**2 / p.df))
-    half = 0.5 * p.df
-    log_beta = gammaln(half) + gammaln(jnp.full_like(half, 0.5)) - gammaln(half + 0.5)
     entropy = jnp.log(q.scale) + 0.5 * jnp.log(2 * jnp.pi) + 0.5
-    return (half + 0.5) * mean + log_beta + 0.5 * jnp.log(p.df) + jnp.log(p.scale) - entropy
+    return 0.5 * (p.df + 1) * mean + _log_normalizer_student_t(p) - entropy

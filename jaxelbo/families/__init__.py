@@ -1,14 +1,9 @@
-"""Approximating families, one file each. A family is a `jaxelbo.Family`: a record of pure functions.
+"""Approximating families, one file each. A family is a `jaxelbo.Family`: a record of pure functions."""
 
-Flows are imported when one is first asked for, so that nobody else waits for them.
-"""
-
-import importlib
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
+from jaxelbo.families.autoregressive_flows import autoregressive_flow
 from jaxelbo.families.bounded_entries import beta, gamma, log_normal
 from jaxelbo.families.conditionals import conditional
+from jaxelbo.families.coupling_flows import affine_coupling_flow, spline_flow
 from jaxelbo.families.detaching import detached
 from jaxelbo.families.dirichlets import dirichlet
 from jaxelbo.families.discrete import bernoulli, categorical, one_hot_categorical
@@ -17,16 +12,12 @@ from jaxelbo.families.heavy_tails import laplace, student_t
 from jaxelbo.families.low_rank_gaussian import low_rank
 from jaxelbo.families.mean_field_gaussian import mean_field
 from jaxelbo.families.mixtures import mixture
+from jaxelbo.families.planar_flows import planar_flow
 from jaxelbo.families.point_masses import point_mass
 from jaxelbo.families.products import independent, joint
 from jaxelbo.families.sequences import sequential
 from jaxelbo.families.supported_latents import constrained, pushforward
 from jaxelbo.families.whitening import whitened
-
-if TYPE_CHECKING:
-    from jaxelbo.families.autoregressive_flows import autoregressive_flow
-    from jaxelbo.families.coupling_flows import affine_coupling_flow, spline_flow
-    from jaxelbo.families.planar_flows import planar_flow
 
 __all__ = [
     "affine_coupling_flow",
@@ -56,16 +47,3 @@ __all__ = [
     "student_t",
     "whitened",
 ]
-
-_FILES_OF_FLOWS = {
-    "affine_coupling_flow": "coupling_flows",
-    "autoregressive_flow": "autoregressive_flows",
-    "planar_flow": "planar_flows",
-    "spline_flow": "coupling_flows",
-}
-
-
-def __getattr__(name: str) -> Callable[..., object]:
-    if name not in _FILES_OF_FLOWS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_FILES_OF_FLOWS[name]}"), name)

@@ -49,13 +49,7 @@ def family_of(
 
     def init(key: Key, start: Latent | None = None) -> Params:
         del key
-        if start is None:
-            start = jax.tree.map(
-                lambda leaf: (
-                    jnp.full(leaf.shape, default, leaf.dtype) if isinstance(leaf, jax.ShapeDtypeStruct) else leaf
-                ),
-                latent_like,
-            )
+        start = flattening.values_of(latent_like, default) if start is None else start
         flat = flattening.flatten(layout, start, "start")
         if not checks.is_traced((flat, jnp.zeros(()))) and not bool(jnp.all(contains(flat))):
             raise ValueError(f"The start of families.{name} must be {words} in every entry, got {flat}.")
@@ -98,11 +92,6 @@ def family_of(
         distribution=lambda params: finite.Copies(records(params)),
         unflatten=lambda flat: flattening.unflatten(layout, flat),
     )
-
-
-def _filled(leaf: Any, default: float) -> Any:
-    is_shape = isinstance(leaf, jax.ShapeDtypeStruct)
-    return jnp.full(leaf.shape, default, leaf.dtype) if is_shape else leaf
 
 
 def of_exponential(family: exponential.ExponentialFamily) -> dict[str, Callable[..., jax.Array]]:

@@ -4,11 +4,11 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import digamma, gammaln
 from jax.scipy.stats import laplace as laplace_density
 from jax.scipy.stats import t as t_density
 
 from jaxelbo import distributions
+from jaxelbo.distributions import lines
 from jaxelbo.families import entrywise
 from jaxelbo.types import Family, Latent
 
@@ -44,13 +44,6 @@ def student_t(latent_like: Latent, *, initial_scale: float = 0.1) -> Family:
     return entrywise.family_of("student_t", latent_like, initial_scale, _STUDENT_T, 0.0, jnp.isfinite, "finite")
 
 
-def _entropy_of_t(record: distributions.StudentT) -> jax.Array:
-    half = 0.5 * record.df
-    log_beta = gammaln(half) + 0.5 * math.log(math.pi) - gammaln(half + 0.5)
-    slope = digamma(half + 0.5) - digamma(half)
-    return (half + 0.5) * slope + 0.5 * jnp.log(record.df) + log_beta + jnp.log(record.scale)
-
-
 def _moments_of_t(record: distributions.StudentT) -> tuple[jax.Array, jax.Array]:
     has_variance = record.df > 2
     ratio = record.df / jnp.where(has_variance, record.df - 2, 1)
@@ -74,6 +67,6 @@ _STUDENT_T = entrywise.Entry(
     record=lambda params: distributions.StudentT(jnp.exp(params["log_df"]), *entrywise.loc_scale(params)),
     draw=lambda record, key: record.loc + record.scale * jax.random.t(key, record.df, (), record.df.dtype),
     log_density=lambda record, value: t_density.logpdf(value, record.df, record.loc, record.scale),
-    entropy=_entropy_of_t,
+    entropy=lines.entropy_student_t,
     moments=_moments_of_t,
 )
