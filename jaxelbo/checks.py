@@ -21,6 +21,11 @@ def is_traced(tree: PyTree) -> bool:
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
 
 
+def is_known(tree: PyTree) -> bool:
+    """Whether values may be looked at: none is abstract, and we stand outside all traces, where operations are too."""
+    return not is_traced((tree, jnp.zeros(())))
+
+
 def leaf_names(tree: PyTree, prefix: str = "") -> list[str]:
     """The path of each leaf in order, such as ``prefix['a'][0]``."""
     return [prefix + jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]]

@@ -175,8 +175,7 @@ def conjugate_update(natural: Natural, *statistics: Natural) -> Natural:
 def check_proper(natural: Natural, family: ExponentialFamily, name: str = "natural") -> None:
     """Requires natural parameters where A is finite, as far as their values are known."""
     checks.check_float_leaves(natural, name)
-    # Inside a trace even what is known is not looked at.
-    if not checks.is_traced((natural, jnp.zeros(()))) and not bool(family.contains(natural)):
+    if checks.is_known(natural) and not bool(family.contains(natural)):
         raise ValueError(f"{name} must be natural parameters of a proper {family.name} distribution, got {natural}.")
 
 

@@ -40,7 +40,7 @@ def renyi_divergence(q: Gaussian | Normal, p: Gaussian | Normal, alpha: jax.Arra
     1.0
     """
     q, p = _checked(q, p)
-    root, shift = _standardised(q, p)
+    root, shift = gaussians.standardised(q, p)
     axes, lengths, _ = jnp.linalg.svd(root)
     excess = (lengths - 1) * (lengths + 1)  # of q's variances in p's standard coordinates
     spread = (1 - alpha) * excess
@@ -112,7 +112,7 @@ def fisher_divergence(q: Gaussian | Normal, p: Gaussian | Normal) -> jax.Array:
     """
     q, p = _checked(q, p)
     root_q, root_p = gaussians.root(q), gaussians.root(p)
-    root, shift = _standardised(q, p)
+    root, shift = gaussians.standardised(q, p)
     # Of the noise of q the score of p is -root_p^-T (root noise + shift), and that of q is -root_q^-T noise.
     of_p = jnp.linalg.solve(root_p.T, jnp.append(root, shift[:, None], axis=1))
     of_q = jnp.linalg.solve(root_q.T, jnp.eye(len(shift), dtype=shift.dtype))
@@ -131,14 +131,6 @@ def _checked(q: Any, p: Any) -> tuple[Gaussian, Gaussian]:
     if q.loc.shape != p.loc.shape:
         raise ValueError(f"q and p must be of one vector, got {q.loc.shape} and {p.loc.shape}.")
     return q, p
-
-
-def _standardised(q: Gaussian, p: Gaussian) -> tuple[jax.Array, jax.Array]:
-    """A root of q's covariance ``[D, D]`` and its mean ``[D]`` in p's standard coordinates."""
-    centred = p._replace(loc=jnp.zeros_like(p.loc))
-    columns = jnp.append(gaussians.root(q).T, (q.loc - p.loc)[None], axis=0)
-    whitened = jax.vmap(lambda point: gaussians.standardise(centred, point))(columns)
-    return whitened[:-1].T, whitened[-1]
 
 
 def _log1p_over(x: jax.Array) -> jax.Array:

@@ -131,11 +131,16 @@ def _kl_of_low_ranks(q: Diagonal | LowRank, p: Diagonal | LowRank, log_ratio: ja
 
 
 def _kl_of_roots(q: Gaussian, p: Gaussian) -> jax.Array:
-    """By a root of q's covariance in p's standard coordinates, column by column."""
+    whitened, shift = standardised(q, p)
+    return 0.5 * (jnp.sum(whitened**2) + jnp.sum(shift**2) - q.loc.size) - log_det(q) + log_det(p)
+
+
+def standardised(q: Gaussian, p: Gaussian) -> tuple[jax.Array, jax.Array]:
+    """A root of q's covariance ``[D, D]`` and its mean ``[D]`` in p's standard coordinates, column by column."""
     centred = p._replace(loc=jnp.zeros_like(p.loc))
     columns = jnp.append(root(q).T, (q.loc - p.loc)[None], axis=0)
     whitened = jax.vmap(lambda point: standardise(centred, point))(columns)
-    return 0.5 * (jnp.sum(whitened**2) - q.loc.size) - log_det(q) + log_det(p)
+    return whitened[:-1].T, whitened[-1]
 
 
 def root(gaussian: Gaussian) -> jax.Array:

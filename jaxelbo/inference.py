@@ -171,7 +171,7 @@ def infer(
     layout = flattening.layout_of(latent_like)
     latent = flattening.values_of(latent_like)
     start = flattening.flatten(layout, latent, "latent_like")
-    is_traced = checks.is_traced((latent, key, jnp.zeros(())))
+    is_traced = not checks.is_known((latent, key))
     if not is_traced:
         checks.check_static(log_joint, "log_joint")
         checks.check_static(family, "family")

@@ -80,7 +80,7 @@ def pathfinder_draws(
         raise ValueError(f"latents must have a leading axis of at least one start, got shape {shapes[0]}.")
     num_paths = shapes[0][0]
     checks.check_leading_axis(latents, num_paths, "latents", "starts")
-    if checks.is_traced((latents, key, jnp.zeros(()))):
+    if not checks.is_known((latents, key)):
         return _follow_all(log_joint, num_samples, num_steps, num_proposals, latents, key)
     checks.check_static(log_joint, "log_joint")
     return stepping.compiled(_follow_all, log_joint, num_samples, num_steps, num_proposals)(latents, key)

@@ -84,7 +84,7 @@ def unconstrained_like(constraint: Constraint, latent_like: Latent) -> Latent:
             leaves.append(jnp.zeros(bijector.unconstrained_shape(leaf.shape), dtype))
             continue
         value = jnp.asarray(leaf, dtype)
-        if not checks.is_traced((value, jnp.zeros(()))) and not bool(bijector.contains(value)):
+        if checks.is_known(value) and not bool(bijector.contains(value)):
             raise ValueError(f"{name} must lie in its support, {bijector.name}, got {np.asarray(value)}.")
         leaves.append(bijector.inverse(value))
     return jax.tree.unflatten(constraint.layout.structure, leaves)

@@ -166,8 +166,8 @@ def dense_of(loc: jax.Array, covariance: jax.Array) -> gaussians.Dense:
 
 def covariance_of(gaussian: gaussians.Dense) -> jax.Array:
     """The covariance ``[D, D]``."""
-    scale_tril = jnp.exp(gaussian.log_scale)[:, None] * gaussians.mixing_matrix(gaussian)
-    return product(scale_tril, scale_tril.T)
+    root = gaussians.root(gaussian)
+    return product(root, root.T)
 
 
 def _precision_of(natural: Natural) -> jax.Array:

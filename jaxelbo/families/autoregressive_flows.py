@@ -1,7 +1,7 @@
 """Inverse autoregressive flow: each entry of the noise is shifted and scaled as those before it say."""
 
-from jaxelbo import checks, flattening
-from jaxelbo.families.transported_noise import flow_family
+from jaxelbo import flattening
+from jaxelbo.families.transported_noise import checked_counts, flow_family
 from jaxelbo.flows import autoregressive, layers, one_number
 from jaxelbo.types import Family, Latent
 
@@ -49,9 +49,7 @@ def autoregressive_flow(
     True
     """
     layout = flattening.layout_of(latent_like)
-    num_layers = checks.check_count(num_layers, "num_layers")
-    width = checks.check_count(width, "width")
-    num_context = checks.check_count(num_context, "num_context", minimum=0)
+    num_layers, width, num_context = checked_counts(num_layers, width, num_context)
     layer = autoregressive.autoregressive(layout.size, num_context, width, one_number.affine(), layout.dtype)
     flow = layers.chain(layer, num_layers)
     return flow_family("autoregressive_flow", latent_like, initial_scale, num_context, layout, flow)

@@ -1,7 +1,7 @@
 """Flows of coupling layers: affine (Real NVP) and rational-quadratic splines."""
 
 from jaxelbo import checks, flattening
-from jaxelbo.families.transported_noise import flow_family
+from jaxelbo.families.transported_noise import checked_counts, flow_family
 from jaxelbo.flows import couplings, layers, one_number, splines
 from jaxelbo.types import Family, Latent
 
@@ -51,7 +51,7 @@ def affine_coupling_flow(
         raise ValueError(
             "affine_coupling_flow needs a latent of at least 2 entries, got 1, which families.spline_flow can bend."
         )
-    num_layers, width, num_context = _checked_counts(num_layers, width, num_context)
+    num_layers, width, num_context = checked_counts(num_layers, width, num_context)
     layer = couplings.coupling(layout.size, num_context, width, one_number.affine(), layout.dtype)
     flow = layers.chain(layer, num_layers)
     return flow_family("affine_coupling_flow", latent_like, initial_scale, num_context, layout, flow)
@@ -105,7 +105,7 @@ def spline_flow(
     (5, 2)
     """
     layout = flattening.layout_of(latent_like)
-    num_layers, width, num_context = _checked_counts(num_layers, width, num_context)
+    num_layers, width, num_context = checked_counts(num_layers, width, num_context)
     num_bins = checks.check_count(num_bins, "num_bins", minimum=2)
     if num_bins > 100:  # each has at least a thousandth of the interval
         raise ValueError(f"num_bins must be at most 100, got {num_bins}.")
@@ -113,11 +113,3 @@ def spline_flow(
     layer = couplings.coupling(layout.size, num_context, width, increasing, layout.dtype)
     flow = layers.chain(layer, num_layers)
     return flow_family("spline_flow", latent_like, initial_scale, num_context, layout, flow)
-
-
-def _checked_counts(num_layers: int, width: int, num_context: int) -> tuple[int, int, int]:
-    return (
-        checks.check_count(num_layers, "num_layers"),
-        checks.check_count(width, "width"),
-        checks.check_count(num_context, "num_context", minimum=0),
-    )

@@ -48,9 +48,7 @@ def dirichlet(latent_like: Latent, *, initial_scale: float = 0.1) -> Family:
         mean = jnp.full((size,), 1 / size, dtype) if start is None else jnp.asarray(start, dtype)
         if mean.shape != (size,):
             raise ValueError(f"start must have shape ({size},), got {mean.shape}.")
-        if not checks.is_traced((mean, jnp.zeros(()))) and not bool(
-            jnp.all(mean > 0) & (jnp.abs(jnp.sum(mean) - 1) < 1e-4)
-        ):
+        if checks.is_known(mean) and not bool(jnp.all(mean > 0) & (jnp.abs(jnp.sum(mean) - 1) < 1e-4)):
             raise ValueError(f"The start of families.dirichlet must be positive and sum to one, got {mean}.")
         return {"log_concentration": jnp.log(mean) + jnp.log(jnp.asarray(initial_scale**-2.0 - 1, dtype))}
 

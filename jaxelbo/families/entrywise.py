@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxelbo import checks, exponential, finite, flattening
-from jaxelbo.families import gaussian
+from jaxelbo.families import flat_latents, gaussian
 from jaxelbo.types import Family, Key, Latent, Params
 
 
@@ -51,46 +51,32 @@ def family_of(
         del key
         start = flattening.values_of(latent_like, default) if start is None else start
         flat = flattening.flatten(layout, start, "start")
-        if not checks.is_traced((flat, jnp.zeros(()))) and not bool(jnp.all(contains(flat))):
+        if checks.is_known(flat) and not bool(jnp.all(contains(flat))):
             raise ValueError(f"The start of families.{name} must be {words} in every entry, got {flat}.")
         return jax.vmap(lambda mean: entry.start(mean, initial_scale))(flat)
 
     def records(params: Params) -> Any:
         return jax.vmap(entry.record)(params)
 
-    def sample(params: Params, key: Key) -> Latent:
-        return sample_and_log_prob(params, key)[0]
-
-    def log_prob(params: Params, latent: Latent) -> jax.Array:
-        return jnp.sum(jax.vmap(entry.log_density)(records(params), flattening.flatten(layout, latent)))
-
-    def sample_and_log_prob(params: Params, key: Key) -> tuple[Latent, jax.Array]:
+    def draw(params: Params, key: Key) -> tuple[jax.Array, jax.Array]:
         of_each = records(params)
         flat = jax.vmap(entry.draw)(of_each, jax.random.split(key, layout.size))
-        return flattening.unflatten(layout, flat), jnp.sum(jax.vmap(entry.log_density)(of_each, flat))
+        return flat, jnp.sum(jax.vmap(entry.log_density)(of_each, flat))
 
-    def score_log_probs(params: Params, latent: Latent) -> jax.Array:
-        del params, latent
-        return jnp.zeros((0,), layout.dtype)
+    def log_density(params: Params, flat: jax.Array) -> jax.Array:
+        return jnp.sum(jax.vmap(entry.log_density)(records(params), flat))
 
     def entropy(params: Params) -> jax.Array:
         return jnp.sum(jax.vmap(entry.entropy)(records(params)))
 
-    def location_and_scale(params: Params) -> tuple[Latent, Latent]:
-        mean, scale = jax.vmap(entry.moments)(records(params))
-        return flattening.unflatten(layout, mean), flattening.unflatten(layout, scale)
+    def moments(params: Params) -> tuple[jax.Array, jax.Array]:
+        return jax.vmap(entry.moments)(records(params))
 
-    return Family(
-        name=name,
-        init=init,
-        sample=sample,
-        log_prob=log_prob,
-        sample_and_log_prob=sample_and_log_prob,
-        score_log_probs=score_log_probs,
-        entropy=entropy,
-        location_and_scale=location_and_scale,
-        distribution=lambda params: finite.Copies(records(params)),
-        unflatten=lambda flat: flattening.unflatten(layout, flat),
+    def distribution(params: Params) -> finite.Copies:
+        return finite.Copies(records(params))
+
+    return flat_latents.reparameterised(
+        name, layout, init, draw, log_density, entropy=entropy, moments=moments, distribution=distribution
     )
 
 

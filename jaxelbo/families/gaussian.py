@@ -3,7 +3,6 @@
 Floor 2.
 """
 
-import functools
 import math
 from collections.abc import Callable
 
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxelbo import checks, flattening, gaussians
+from jaxelbo.families import flat_latents
 from jaxelbo.types import Family, Key, Latent, Params
 
 
@@ -23,39 +23,21 @@ def gaussian_family(
 ) -> Family:
     """Makes the record from ``init`` and the map from params to a Gaussian over the flat vector."""
 
-    def sample(params: Params, key: Key) -> Latent:
-        return sample_and_log_prob(params, key)[0]
+    def draw(params: Params, key: Key) -> tuple[jax.Array, jax.Array]:
+        return gaussians.draw(gaussian(params), key)
 
-    def log_prob(params: Params, latent: Latent) -> jax.Array:
-        return gaussians.log_density(gaussian(params), flattening.flatten(layout, latent))
-
-    def sample_and_log_prob(params: Params, key: Key) -> tuple[Latent, jax.Array]:
-        flat, log_density = gaussians.draw(gaussian(params), key)
-        return flattening.unflatten(layout, flat), log_density
-
-    def score_log_probs(params: Params, latent: Latent) -> jax.Array:
-        del params, latent
-        return jnp.zeros((0,), layout.dtype)
+    def log_density(params: Params, flat: jax.Array) -> jax.Array:
+        return gaussians.log_density(gaussian(params), flat)
 
     def entropy(params: Params) -> jax.Array:
         return gaussians.entropy(gaussian(params))
 
-    def location_and_scale(params: Params) -> tuple[Latent, Latent]:
+    def moments(params: Params) -> tuple[jax.Array, jax.Array]:
         flat = gaussian(params)
-        scale = gaussians.standard_deviation(flat)
-        return flattening.unflatten(layout, flat.loc), flattening.unflatten(layout, scale)
+        return flat.loc, gaussians.standard_deviation(flat)
 
-    return Family(
-        name=name,
-        init=init,
-        sample=sample,
-        log_prob=log_prob,
-        sample_and_log_prob=sample_and_log_prob,
-        score_log_probs=score_log_probs,
-        entropy=entropy,
-        location_and_scale=location_and_scale,
-        distribution=gaussian,
-        unflatten=functools.partial(flattening.unflatten, layout),
+    return flat_latents.reparameterised(
+        name, layout, init, draw, log_density, entropy=entropy, moments=moments, distribution=gaussian
     )
 
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxelbo import flattening
-from jaxelbo.families import gaussian
+from jaxelbo.families import flat_latents, gaussian
 from jaxelbo.types import Family, Key, Latent, Params
 
 
@@ -36,29 +36,18 @@ def point_mass(latent_like: Latent) -> Family:
         del key
         return {"loc": gaussian.initial_location(layout, latent_like, start)}
 
-    def sample(params: Params, key: Key) -> Latent:
+    def draw(params: Params, key: Key) -> tuple[jax.Array, jax.Array]:
         del key
-        return flattening.unflatten(layout, params["loc"])
+        return params["loc"], jnp.zeros((), layout.dtype)
 
-    def log_prob(params: Params, latent: Latent) -> jax.Array:
-        is_there = jnp.all(flattening.flatten(layout, latent) == params["loc"])
-        return jnp.where(is_there, 0, -jnp.inf).astype(layout.dtype)
+    def log_density(params: Params, flat: jax.Array) -> jax.Array:
+        return jnp.where(jnp.all(flat == params["loc"]), 0, -jnp.inf).astype(layout.dtype)
 
-    def sample_and_log_prob(params: Params, key: Key) -> tuple[Latent, jax.Array]:
-        return sample(params, key), jnp.zeros((), layout.dtype)
+    def entropy(params: Params) -> jax.Array:
+        del params
+        return jnp.zeros((), layout.dtype)
 
-    def location_and_scale(params: Params) -> tuple[Latent, Latent]:
-        zeros = jnp.zeros_like(params["loc"])
-        return flattening.unflatten(layout, params["loc"]), flattening.unflatten(layout, zeros)
+    def moments(params: Params) -> tuple[jax.Array, jax.Array]:
+        return params["loc"], jnp.zeros_like(params["loc"])
 
-    return Family(
-        name="point_mass",
-        init=init,
-        sample=sample,
-        log_prob=log_prob,
-        sample_and_log_prob=sample_and_log_prob,
-        score_log_probs=lambda params, latent: jnp.zeros((0,), layout.dtype),
-        entropy=lambda params: jnp.zeros((), layout.dtype),
-        location_and_scale=location_and_scale,
-        unflatten=lambda flat: flattening.unflatten(layout, flat),
-    )
+    return flat_latents.reparameterised("point_mass", layout, init, draw, log_density, entropy=entropy, moments=moments)

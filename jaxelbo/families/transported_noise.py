@@ -3,14 +3,13 @@
 Floor 2.
 """
 
-import functools
 import math
 
 import jax
 import jax.numpy as jnp
 
-from jaxelbo import flattening
-from jaxelbo.families import gaussian
+from jaxelbo import checks, flattening
+from jaxelbo.families import flat_latents, gaussian
 from jaxelbo.flows.layers import Layer
 from jaxelbo.types import Family, Key, Latent, Params
 
@@ -38,34 +37,26 @@ def flow_family(
     def context(params: Params) -> jax.Array:
         return params["context"] if num_context else jnp.zeros((0,), layout.dtype)
 
-    def log_density(params: Params, noise: jax.Array, log_det: jax.Array) -> jax.Array:
-        of_noise = -0.5 * jnp.sum(noise**2) - layout.size * _HALF_LOG_2PI
-        return of_noise - log_det - jnp.sum(params["log_scale"])
+    def of_noise(params: Params, noise: jax.Array, log_det: jax.Array) -> jax.Array:
+        log_density = -0.5 * jnp.sum(noise**2) - layout.size * _HALF_LOG_2PI
+        return log_density - log_det - jnp.sum(params["log_scale"])
 
-    def sample(params: Params, key: Key) -> Latent:
-        return sample_and_log_prob(params, key)[0]
-
-    def log_prob(params: Params, latent: Latent) -> jax.Array:
-        flat = (flattening.flatten(layout, latent) - params["loc"]) * jnp.exp(-params["log_scale"])
-        noise, log_det = flow.inverse(params["layers"], context(params), flat)
-        return log_density(params, noise, log_det)
-
-    def sample_and_log_prob(params: Params, key: Key) -> tuple[Latent, jax.Array]:
+    def draw(params: Params, key: Key) -> tuple[jax.Array, jax.Array]:
         noise = jax.random.normal(key, (layout.size,), layout.dtype)
         flat, log_det = flow.forward(params["layers"], context(params), noise)
-        flat = params["loc"] + jnp.exp(params["log_scale"]) * flat
-        return flattening.unflatten(layout, flat), log_density(params, noise, log_det)
+        return params["loc"] + jnp.exp(params["log_scale"]) * flat, of_noise(params, noise, log_det)
 
-    def score_log_probs(params: Params, latent: Latent) -> jax.Array:
-        del params, latent
-        return jnp.zeros((0,), layout.dtype)
+    def log_density(params: Params, flat: jax.Array) -> jax.Array:
+        flat = (flat - params["loc"]) * jnp.exp(-params["log_scale"])
+        return of_noise(params, *flow.inverse(params["layers"], context(params), flat))
 
-    return Family(
-        name=name,
-        init=init,
-        sample=sample,
-        log_prob=log_prob,
-        sample_and_log_prob=sample_and_log_prob,
-        score_log_probs=score_log_probs,
-        unflatten=functools.partial(flattening.unflatten, layout),
+    return flat_latents.reparameterised(name, layout, init, draw, log_density)
+
+
+def checked_counts(num_layers: int, width: int, num_context: int) -> tuple[int, int, int]:
+    """The counts that flows with networks take, refused by name."""
+    return (
+        checks.check_count(num_layers, "num_layers"),
+        checks.check_count(width, "width"),
+        checks.check_count(num_context, "num_context", minimum=0),
     )
