@@ -5,13 +5,13 @@ Carlo in silence; the latter has its own name and a standard error.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxelbo import checks, distributions, finite, monte_carlo
-from jaxelbo.distributions import domains
+from jaxelbo.distributions import Transformed, domains, sample_spaces
 from jaxelbo.types import Estimate, Family, Key, Latent, Params
 
 
@@ -31,7 +31,7 @@ def kl_divergence(params_q: Params, params_p: Params, family_q: Family, family_p
 
     Raises:
       TypeError, ValueError: naming the argument: a pair without a closed form (the message names `kl_monte_carlo`),
-        latents that differ, params that do not fit.
+        a q with mass where p can have none, latents that differ, params that do not fit.
 
     References:
       Kullback, Leibler (1951), *On Information and Sufficiency*.
@@ -46,6 +46,7 @@ def kl_divergence(params_q: Params, params_p: Params, family_q: Family, family_p
     closed_form = closed_form_or_none(params_q, params_p, family_q, family_p)
     if closed_form is not None:
         return closed_form
+    _check_finite(params_q, params_p, family_q, family_p)
     raise ValueError(
         f"KL({family_q.name} || {family_p.name}) has no closed form here; use kl_monte_carlo, which estimates it by "
         "draws and gives a standard error."
@@ -59,11 +60,12 @@ def closed_form_or_none(params_q: Params, params_p: Params, family_q: Family, fa
     return _between(family_q.distribution(params_q), family_p.distribution(params_p))
 
 
-def between(q: NamedTuple, p: NamedTuple) -> jax.Array:
+def between(q: Any, p: Any) -> jax.Array:
     """KL(q || p) of two distributions by their records, in closed form, to be lowered.
 
     Estimand: E_q[log q(x) - log p(x)], exactly; infinite where q reaches beyond p's support, zero where q = p. May be
-    differentiated in both. Which pairs there are is listed in DISTRIBUTIONS.md; the generic form for an exponential
+    differentiated in both. Products and copies go part by part, and what one transform made of two distributions is as
+    far apart as they are. Which pairs there are is listed in DISTRIBUTIONS.md; the generic form for an exponential
     family of one's own is `exponential.kl_divergence`.
 
     Args:
@@ -75,8 +77,8 @@ def between(q: NamedTuple, p: NamedTuple) -> jax.Array:
 
     Raises:
       TypeError: something that is no record of floating-point arrays.
-      ValueError: a pair without a closed form, or arrays of other shapes; parameters out of their domain, by name,
-        where their values are known.
+      ValueError: a pair without a closed form, or arrays of other shapes; a pair whose KL is infinite whatever the
+        parameters; parameters out of their domain, by name, where their values are known.
 
     References:
       Kullback, Leibler (1951), *On Information and Sufficiency*.
@@ -86,18 +88,47 @@ def between(q: NamedTuple, p: NamedTuple) -> jax.Array:
     >>> round(float(between(Poisson(jnp.array(2.0)), Poisson(jnp.array(1.0)))), 4)  # 2 log 2 - 1
     0.3863
     """
-    domains.check_record(q, "q")
-    domains.check_record(p, "p")
+    _check_parts(q, "q")
+    _check_parts(p, "p")
     closed_form = _between(q, p)
-    if closed_form is None:
-        raise ValueError(
-            f"KL({type(q).__name__} || {type(p).__name__}) has no closed form here; DISTRIBUTIONS.md lists those that "
-            "have one, and kl_monte_carlo estimates it for families."
-        )
-    return closed_form
+    if closed_form is not None:
+        return closed_form
+    pair = f"KL({type(q).__name__} || {type(p).__name__})"
+    infinite = sample_spaces.why_infinite(q, p)
+    if infinite:
+        raise ValueError(f"{pair} {infinite}.")
+    raise ValueError(
+        f"{pair} has no closed form here; DISTRIBUTIONS.md lists those that have one, and kl_monte_carlo estimates it "
+        "for families."
+    )
 
 
-def _between(q: NamedTuple, p: NamedTuple) -> jax.Array | None:
+def _check_parts(record: Any, name: str) -> None:
+    if isinstance(record, finite.Product):
+        for index, part in enumerate(record.parts):
+            _check_parts(part, f"{name}.parts[{index}]")
+    elif isinstance(record, finite.Copies):
+        jax.tree.map(lambda leaf: checks.check_float_leaves(leaf, f"{name}.part"), record.part)
+        _check_parts(jax.tree.map(lambda leaf: leaf[0], record.part), f"{name}.part")
+    elif isinstance(record, Transformed):
+        _check_parts(record.base, f"{name}.base")
+    else:
+        domains.check_record(record, name)
+
+
+def _check_finite(params_q: Params, params_p: Params, family_q: Family, family_p: Family) -> None:
+    """Refuses, by the types of both distributions, what is infinite whatever the parameters."""
+    if family_q.distribution is None or family_p.distribution is None:
+        return
+    records = jax.eval_shape(family_q.distribution, params_q), jax.eval_shape(family_p.distribution, params_p)
+    infinite = sample_spaces.why_infinite(*records)
+    if infinite:
+        raise ValueError(f"KL({family_q.name} || {family_p.name}) {infinite}.")
+
+
+def _between(q: Any, p: Any) -> jax.Array | None:
+    if isinstance(q, Transformed) and isinstance(p, Transformed):
+        return _between(q.base, p.base) if q.transform == p.transform else None
     if isinstance(q, finite.Product) and isinstance(p, finite.Product) and len(q.parts) == len(p.parts):
         parts = [_between(*pair) for pair in zip(q.parts, p.parts, strict=True)]
         known = [part for part in parts if part is not None]
@@ -224,6 +255,7 @@ def kl_monte_carlo(
     0.0
     """
     check_pair(params_q, params_p, family_q, family_p)
+    _check_finite(params_q, params_p, family_q, family_p)
     checks.check_key(key)
     num_samples = checks.check_count(num_samples, "num_samples", minimum=2)
     checks.check_callable(estimator, "estimator")

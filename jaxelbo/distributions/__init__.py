@@ -2,7 +2,8 @@
 
 Floor 1. A record such as ``Gamma(concentration, rate)`` holds arrays; the exponential family of the same name in small
 letters, such as ``gamma``, takes it to natural parameters and back. `CLOSED_FORMS` is the one table of pairs:
-`divergences.between` reads it, DISTRIBUTIONS.md and the tests are made from it.
+`divergences.between` reads it, DISTRIBUTIONS.md and the tests are made from it. `Product`, `Copies` and `Transformed`
+make distributions of others, and a pair of these has KL where its parts have.
 
 >>> import jax.numpy as jnp, jaxelbo
 >>> q, p = Gamma(jnp.array(2.0), jnp.array(1.0)), Gamma(jnp.array(1.0), jnp.array(1.0))
@@ -70,7 +71,8 @@ from jaxelbo.distributions.scales import (
     rayleigh,
     weibull,
 )
-from jaxelbo.finite import Bernoulli, Categorical
+from jaxelbo.distributions.transformed import Transformed
+from jaxelbo.finite import Bernoulli, Categorical, Copies, Product
 from jaxelbo.gaussians import Dense, Diagonal, LowRank
 
 __all__ = [
@@ -82,6 +84,7 @@ __all__ = [
     "Categorical",
     "Cauchy",
     "ChiSquared",
+    "Copies",
     "Dense",
     "Diagonal",
     "Dirichlet",
@@ -103,8 +106,10 @@ __all__ = [
     "NormalInverseWishart",
     "Pareto",
     "Poisson",
+    "Product",
     "Rayleigh",
     "StudentT",
+    "Transformed",
     "Uniform",
     "VonMises",
     "VonMisesFisher",

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 
 from jaxelbo import checks, supports
+from jaxelbo.distributions import Transformed
 from jaxelbo.types import Family, Key, Latent, Params
 
 
@@ -49,6 +50,9 @@ def pushforward(family: Family, constraint: supports.Constraint) -> Family:
     def score_log_probs(params: Params, latent: Latent) -> jax.Array:
         return family.score_log_probs(params, supports.unconstrain(constraint, latent))
 
+    def distribution(params: Params) -> Transformed:
+        return Transformed(family.distribution(params), constraint)
+
     return Family(
         name=f"{family.name} with supports",
         init=init,
@@ -56,6 +60,7 @@ def pushforward(family: Family, constraint: supports.Constraint) -> Family:
         log_prob=log_prob,
         sample_and_log_prob=sample_and_log_prob,
         score_log_probs=score_log_probs,
+        distribution=None if family.distribution is None else distribution,
     )
 
 
