@@ -16,6 +16,7 @@ from jaxelbo.families.planar_flows import planar_flow
 from jaxelbo.families.point_masses import point_mass
 from jaxelbo.families.products import independent, joint
 from jaxelbo.families.sequences import sequential
+from jaxelbo.families.structured_gaussian import structured
 from jaxelbo.families.supported_latents import constrained, pushforward
 from jaxelbo.families.whitening import whitened
 
@@ -44,6 +45,7 @@ __all__ = [
     "pushforward",
     "sequential",
     "spline_flow",
+    "structured",
     "student_t",
     "whitened",
 ]
