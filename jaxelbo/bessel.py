@@ -14,7 +14,7 @@ from jaxelbo import bregman
 NUM_ORDERS = 40
 """Orders above the one asked for at which the recurrences start; there the uniform expansion is right to rounding."""
 
-_LARGE = 30.0
+_LARGE, _LARGE_SINGLE = 100.0, 12.0
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -58,14 +58,32 @@ def _log_scaled_jvp(order: float, primals: tuple[jax.Array], tangents: tuple[jax
 
 def divergence(order: float, y: jax.Array, x: jax.Array) -> jax.Array:
     """The Bregman divergence of `log_scaled`, f(y) - f(x) - f'(x) (y - x), without cancellation."""
+    is_near = jnp.abs(y - x) < (0.75 if x.dtype == jnp.float32 else 0.5) * x
     small = (0.5 if x.dtype == jnp.float32 else 0.02) * math.sqrt(order + 1)
-    is_small, least_large = jnp.maximum(x, y) < small, _LARGE * max(1.0, order**2)
+    is_small, least_large = jnp.maximum(x, y) < small, _least_large(order, x)
     is_large = jnp.minimum(x, y) > least_large
+    of_near = _divergence_near(order, *(jnp.where(is_near & ~is_large, each, 1) for each in (y, x)))
     rise, slope = _less_linear(order, y)[0], _less_linear(order, x)
     plain = rise - slope[0] - slope[1] * (y - x)
-    of_large = _divergence_large(order, *(jnp.where(is_large, each, _LARGE) for each in (y, x)))
+    of_large = _divergence_large(order, *(jnp.where(is_large, each, least_large) for each in (y, x)))
     of_small = _divergence_small(order, *(jnp.where(is_small, each, 0) for each in (y, x)))
-    return jnp.where(is_large, of_large, jnp.where(is_small, of_small, plain))
+    return jnp.where(is_large, of_large, jnp.where(is_small, of_small, jnp.where(is_near, of_near, plain)))
+
+
+def _least_large(order: float, like: jax.Array) -> float:
+    """Where Hankel's expansion takes over: its error and the digits the curvature has lost are both small there."""
+    is_single = like.dtype == jnp.float32
+    return max(_LARGE_SINGLE if is_single else _LARGE, (10 if is_single else 30) * order**2)
+
+
+def _divergence_near(order: float, y: jax.Array, x: jax.Array) -> jax.Array:
+    """By the second derivative, which Bessel's equation gives."""
+
+    def curvature(t: jax.Array) -> jax.Array:
+        first = ratio(order, t)
+        return 1 - first**2 - (2 * order + 1) * first / t
+
+    return (y - x) ** 2 * bregman.mean_curvature(curvature, y, x)
 
 
 def _series(order: float) -> tuple[float, ...]:
@@ -76,8 +94,9 @@ def _series(order: float) -> tuple[float, ...]:
 
 def _less_linear(order: float, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """`log_scaled` less x, and its derivative: all but the largest part of it where x is large."""
-    is_large = x > _LARGE * max(1.0, order**2)
-    large, other = jnp.where(is_large, x, _LARGE), jnp.where(is_large, 1, x)
+    least_large = _least_large(order, x)
+    is_large = x > least_large
+    large, other = jnp.where(is_large, x, least_large), jnp.where(is_large, 1, x)
     terms = [(-(k + 1.0), term) for k, term in enumerate(_series(order))]
     of_large = sum(term * large**power for power, term in terms)
     of_large += -(order + 0.5) * jnp.log(large) - 0.5 * math.log(2 * math.pi)

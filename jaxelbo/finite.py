@@ -1,4 +1,4 @@
-"""Bernoulli, categorical and product distributions by their logits: draw, log-probability, entropy and divergence.
+"""Bernoulli, categorical and product distributions by their logits: draw, log-probability and entropy.
 
 Floor 1. Draws carry no gradient; log-probabilities do, in logits and in values. Bernoulli and one-hot values are
 floating-point numbers, so that their log-probabilities extend linearly to the relaxed values between 0 and 1.
@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxelbo import bregman
 from jaxelbo.types import Key
 
 MAX_CONFIGURATIONS = 2**16
@@ -69,26 +68,6 @@ def entropy_bernoulli(bernoulli: Bernoulli) -> jax.Array:
     return jnp.sum(jax.nn.softplus(bernoulli.logits) - jax.nn.sigmoid(bernoulli.logits) * bernoulli.logits)
 
 
-def kl_bernoulli(q: Bernoulli, p: Bernoulli) -> jax.Array:
-    """KL(q || p) in nats, summed over the entries."""
-    return jnp.sum(kl_of_odds(q.logits, p.logits))
-
-
-def kl_of_odds(logits_q: jax.Array, logits_p: jax.Array) -> jax.Array:
-    """KL(q || p) of single zeros and ones, elementwise and without cancellation."""
-    of_one = jnp.exp(-jax.nn.softplus(-logits_q)) * bregman.excess(log_ratio_of_odds(logits_q, logits_p))
-    return of_one + jnp.exp(-jax.nn.softplus(logits_q)) * bregman.excess(log_ratio_of_odds(-logits_q, -logits_p))
-
-
-def log_ratio_of_odds(logits_q: jax.Array, logits_p: jax.Array) -> jax.Array:
-    """The logarithm of p's probability of one over q's, to rounding where these are close."""
-    gap = logits_p - logits_q
-    near = jnp.clip(gap, -1, 1)
-    # sigmoid(p) / sigmoid(q) = exp(gap) / (1 + sigmoid(q) (exp(gap) - 1))
-    close = near - jnp.log1p(jax.nn.sigmoid(logits_q) * jnp.expm1(near))
-    return jnp.where(jnp.abs(gap) < 1, close, jax.nn.softplus(-logits_q) - jax.nn.softplus(-logits_p))
-
-
 def draw_categorical(categorical: Categorical, key: Key) -> jax.Array:
     """One index, int32."""
     return jax.random.categorical(key, jax.lax.stop_gradient(categorical.logits)).astype(jnp.int32)
@@ -103,14 +82,6 @@ def entropy_categorical(categorical: Categorical) -> jax.Array:
     """Entropy in nats; a category of probability zero adds nothing."""
     log_probs = log_probs_categorical(categorical)
     return -expectation(log_probs, log_probs)
-
-
-def kl_categorical(q: Categorical, p: Categorical) -> jax.Array:
-    """KL(q || p) in nats; infinite where q draws what p does not."""
-    log_q, log_p = log_probs_categorical(q), log_probs_categorical(p)
-    gap = jnp.where(jax.lax.stop_gradient(log_q) > -jnp.inf, log_p - log_q, -jnp.inf)
-    # Summed, p - q is zero: what q never draws adds p.
-    return expectation(log_q, bregman.excess(gap)) + jnp.sum(jnp.where(gap > -jnp.inf, 0, jnp.exp(log_p)))
 
 
 def relaxed_bernoulli(bernoulli: Bernoulli, key: Key, temperature: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -48,19 +48,30 @@ class NegativeBinomial(NamedTuple):
     logits: jax.Array
 
 
+_MANY = 40.0
+"""Log-odds above which p is far from q; their exponential may be out of range."""
+
 _Counted = Binomial | Multinomial | NegativeBinomial
 
 
 def kl_binomial(q: Binomial, p: Binomial) -> jax.Array:
     """KL(q || p) in nats, for the same number of trials."""
-    return _same_count(q, p, q.total_count * finite.kl_of_odds(q.logits, p.logits))
+    return _same_count(q, p, _of_odds(q.logits, p.logits, jnp.log(q.total_count)))
+
+
+def kl_bernoulli(q: finite.Bernoulli, p: finite.Bernoulli) -> jax.Array:
+    """KL(q || p) in nats, summed over the entries."""
+    return jnp.sum(_of_odds(q.logits, p.logits, jnp.zeros_like(q.logits)))
 
 
 def kl_multinomial(q: Multinomial, p: Multinomial) -> jax.Array:
     """KL(q || p) in nats, for the same number of draws."""
-    return _same_count(
-        q, p, q.total_count * finite.kl_categorical(finite.Categorical(q.logits), finite.Categorical(p.logits))
-    )
+    return _same_count(q, p, _of_categories(q.logits, p.logits, jnp.log(q.total_count)))
+
+
+def kl_categorical(q: finite.Categorical, p: finite.Categorical) -> jax.Array:
+    """KL(q || p) in nats; infinite where q draws what p does not."""
+    return _of_categories(q.logits, p.logits, jnp.zeros((), q.logits.dtype))
 
 
 def kl_poisson(q: Poisson, p: Poisson) -> jax.Array:
@@ -83,9 +94,48 @@ def _same_count(q: _Counted, p: _Counted, kl: jax.Array) -> jax.Array:
     return jnp.where(q.total_count == p.total_count, kl, jnp.nan)
 
 
+def _of_odds(logits_q: jax.Array, logits_p: jax.Array, log_count: jax.Array) -> jax.Array:
+    """KL of so many zeros and ones, elementwise."""
+    log_one, log_zero = (log_count - jax.nn.softplus(logits) for logits in (-logits_q, logits_q))
+    of_one = bregman.weighted_excess(log_one, _log_ratio_of_ones(logits_q, logits_p))
+    return of_one + bregman.weighted_excess(log_zero, _log_ratio_of_ones(-logits_q, -logits_p))
+
+
 def _of_odds_over_success(logits_q: jax.Array, logits_p: jax.Array) -> jax.Array:
-    of_success = bregman.excess(finite.log_ratio_of_odds(logits_q, logits_p))
-    return of_success + jnp.exp(-logits_q) * bregman.excess(finite.log_ratio_of_odds(-logits_q, -logits_p))
+    of_success = bregman.excess(_log_ratio_of_ones(logits_q, logits_p))
+    return of_success + bregman.weighted_excess(-logits_q, _log_ratio_of_ones(-logits_q, -logits_p))
+
+
+def _log_ratio_of_ones(logits_q: jax.Array, logits_p: jax.Array) -> jax.Array:
+    """The logarithm of p's probability of one over q's, to rounding where these are close or nearly 1."""
+    gap = logits_q - logits_p
+    is_near = jnp.abs(gap) < 1
+    # (1 + exp(-p)) / (1 + exp(-q)) = 1 + sigmoid(-q) (exp(q - p) - 1)
+    near = -jnp.log1p(jax.nn.sigmoid(-logits_q) * jnp.expm1(jnp.where(is_near, gap, 0)))
+    return jnp.where(is_near, near, jax.nn.softplus(-logits_q) - jax.nn.softplus(-logits_p))
+
+
+def _of_categories(logits_q: jax.Array, logits_p: jax.Array, log_count: jax.Array) -> jax.Array:
+    """KL of so many categories, by odds against q's likeliest one, whose own probability is said by what it is not."""
+    is_q, is_p = (jax.lax.stop_gradient(logits) > -jnp.inf for logits in (logits_q, logits_p))
+    is_both, top = is_q & is_p, jnp.argmax(logits_q)
+    own_q, own_p = (jnp.where(is_there, x, 0) for is_there, x in ((is_q, logits_q), (is_p, logits_p)))
+    log_odds_q, log_odds_p = own_q - own_q[top], own_p - own_p[top]
+    gap = jnp.where(is_both, log_odds_p - log_odds_q, 0)
+    odds_q, odds_p = (
+        jnp.where(is_there, jnp.exp(jnp.minimum(x, _MANY)), 0)
+        for is_there, x in ((is_q, log_odds_q), (is_p, log_odds_p))
+    )
+    log_sum_q = jax.nn.logsumexp(log_odds_q, where=is_q)
+    rises = jnp.where(is_both & (jnp.abs(gap) < 1), odds_q * jnp.expm1(jnp.clip(gap, -1, 1)), odds_p - odds_q)
+    rise = jnp.sum(rises) / jnp.sum(odds_q)
+    is_near = jnp.abs(rise) < 0.5
+    near = jnp.log1p(jnp.where(is_near, rise, 0))
+    log_rise = jnp.where(is_near, near, jax.nn.logsumexp(log_odds_p, where=is_p) - log_sum_q)
+    terms = bregman.weighted_excess(log_odds_q - log_sum_q + log_count, gap - log_rise)
+    # Summed, p - q is zero: what q never draws adds p.
+    beyond = jnp.exp(jnp.where(is_p & ~is_q, log_odds_p - log_sum_q - log_rise + log_count, -jnp.inf))
+    return jnp.where(jnp.any(is_q & ~is_p), jnp.inf, jnp.sum(jnp.where(is_both, terms, beyond)))
 
 
 def _log_choices(total_count: int, counts: jax.Array) -> jax.Array:

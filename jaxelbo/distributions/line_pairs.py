@@ -45,5 +45,5 @@ def kl_gumbel_normal(q: Gumbel, p: Normal) -> jax.Array:
 
 def kl_uniform_normal(q: Uniform, p: Normal) -> jax.Array:
     """KL(q || p) in nats of a uniform distribution and a normal."""
-    ratio, shift = (q.high - q.low) / p.scale, (0.5 * (q.low + q.high) - p.loc) / p.scale
+    ratio, shift = (q.high - q.low) / p.scale, 0.5 * ((q.low - p.loc) + (q.high - p.loc)) / p.scale
     return 0.5 * (shift**2 + ratio**2 / 12) - jnp.log(ratio) + _HALF_LOG_2PI

@@ -42,7 +42,7 @@ class InverseGaussian(NamedTuple):
 
 def kl_normal(q: Normal, p: Normal) -> jax.Array:
     """KL(q || p) in nats."""
-    return 0.5 * (((q.loc - p.loc) / p.scale) ** 2 + bregman.excess(2 * (jnp.log(q.scale) - jnp.log(p.scale))))
+    return 0.5 * (((q.loc - p.loc) / p.scale) ** 2 + bregman.excess(2 * bregman.log_ratio(q.scale, p.scale)))
 
 
 def kl_log_normal(q: LogNormal, p: LogNormal) -> jax.Array:

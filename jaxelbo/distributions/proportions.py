@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.scipy.special import digamma, gammaln
 
 from jaxelbo import bregman
+from jaxelbo.distributions import stirling
 from jaxelbo.exponential import ExponentialFamily, Natural
 
 
@@ -39,38 +40,66 @@ def kl_beta(q: Beta, p: Beta) -> jax.Array:
 def kl_dirichlet(q: Dirichlet, p: Dirichlet) -> jax.Array:
     """KL(q || p) in nats.
 
-    Each concentration adds a divergence of log-gamma, and their sum takes one away. What nearly cancels is written out
-    in two cases: where all are large, and where one is most of the sum.
+    Each concentration adds a divergence of log-gamma, and their sum takes one away. The large ones are first made one
+    (by aggregation: the proportions within a group are a Dirichlet of their own); that one and the sum then differ by
+    the small others alone, and what nearly cancels is written out where these are close or few.
     """
     a, b = q.concentration, p.concentration
-    near = jnp.sum(bregman.of_log_gamma(b, a)) - bregman.of_log_gamma(jnp.sum(b), jnp.sum(a))
-    far = bregman.of_log_gamma_less_linear
-    is_near = jnp.all(jnp.abs(b - a) < 0.5 * a)
-    plain = jnp.where(is_near, near, jnp.sum(far(b, a)) - far(jnp.sum(b), jnp.sum(a)))
-    is_large = jnp.minimum(jnp.min(a), jnp.min(b)) > bregman.NUM_SHIFTS
-    index = jnp.argmax(a)
-    is_one = (a[index] > 0.9 * jnp.sum(a)) & (b[index] > 0.9 * jnp.sum(b))
-    return jnp.where(is_large, _of_large(a, b, is_large), jnp.where(is_one, _of_one(a, b, index), plain))
+    is_large = jnp.minimum(a, b) > bregman.NUM_SHIFTS
+    is_one = jnp.where(jnp.any(is_large), is_large, jnp.arange(a.size) == jnp.argmax(a))
+    ones, rests = ((_sum(a, mask), _sum(b, mask)) for mask in (is_one, ~is_one))
+    totals = jnp.sum(a), jnp.sum(b)
+    gap, rest_gap = (_sum(b - a, mask) for mask in (is_one, ~is_one))
+    others = _sum(bregman.of_log_gamma(b, a), ~is_one)
+    is_near = (jnp.abs(gap) < 0.5 * ones[0]) & (jnp.abs(rest_gap) <= 0.5 * rests[0])
+    near = others + _of_near(ones[0], rests[0], *(jnp.where(is_near, each, 0) for each in (gap, rest_gap)))
+    is_most = (ones[0] > 0.9 * totals[0]) & (ones[1] > 0.9 * totals[1])
+    most = others + _of_most(ones, totals, rests)
+    less_linear = bregman.of_log_gamma_less_linear
+    apart = less_linear(*ones[::-1]) - less_linear(*totals[::-1])
+    apart = _sum(less_linear(b, a), ~is_one) + apart
+    return _within(a, b, is_large) + jnp.where(is_near, near, jnp.where(is_most, most, apart))
 
 
-def _of_large(a: jax.Array, b: jax.Array, is_large: jax.Array) -> jax.Array:
-    """The leading parts leave a divergence of the mean proportions."""
+def _sum(values: jax.Array, mask: jax.Array) -> jax.Array:
+    return jnp.sum(jnp.where(mask, values, 0))
+
+
+def _within(a: jax.Array, b: jax.Array, is_large: jax.Array) -> jax.Array:
+    """KL of the proportions within the group of the large ones.
+
+    The leading parts leave a divergence of the mean proportions.
+    """
+    gaps = jnp.where(is_large, b - a, 0)
     a, b = (jnp.where(is_large, each, 2.0 * bregman.NUM_SHIFTS) for each in (a, b))
-    total_a, total_b = jnp.sum(a), jnp.sum(b)
-    of_proportions = jnp.sum(b * bregman.of_minus_log(a / total_a, b / total_b))
+    has_any, weights = jnp.any(is_large), jnp.where(is_large, b, 0)
+    total_a, total_b = (jnp.where(has_any, _sum(each, is_large), a[0]) for each in (a, b))
+    rise = jnp.where(is_large, (a / b) * (jnp.sum(gaps) / total_a) - gaps / b, 0)  # of q's proportions over p's, less 1
+    of_proportions = jnp.sum(weights * bregman.of_minus_log_by_gap(1 + rise, jnp.ones_like(rise), rise))
     rest = bregman.of_log_gamma_less_leading
-    return of_proportions + jnp.sum(rest(b, a)) - rest(total_b, total_a)
+    return jnp.where(has_any, of_proportions + jnp.sum(rest(b, a)) - rest(total_b, total_a), 0)
 
 
-def _of_one(a: jax.Array, b: jax.Array, index: jax.Array) -> jax.Array:
-    """The divergence of the large one and of the sum, which differ by the others alone."""
-    is_other = jnp.arange(a.size) != index
-    rest_a, rest_b = (jnp.sum(jnp.where(is_other, each, 0)) for each in (a, b))
-    one_a, one_b, total_a, total_b = a[index], b[index], jnp.sum(a), jnp.sum(b)
-    others = jnp.sum(jnp.where(is_other, bregman.of_log_gamma(b, a), 0))
+def _of_near(one: jax.Array, rest: jax.Array, gap: jax.Array, rest_gap: jax.Array) -> jax.Array:
+    """The divergence of the one less that of the sum, as a quadrature; their curvatures differ by the rest alone."""
+
+    def curvature(place: jax.Array) -> jax.Array:
+        here, beside = one + place * gap, rest + place * rest_gap
+        total = here + beside
+        of_total = (1 + stirling.trigamma_excess(total)) / total
+        return gap**2 * stirling.trigamma_fall(here, beside) - rest_gap * (2 * gap + rest_gap) * of_total
+
+    return bregman.mean_curvature(curvature, jnp.ones_like(gap), jnp.zeros_like(gap))
+
+
+def _of_most(
+    ones: tuple[jax.Array, jax.Array], totals: tuple[jax.Array, jax.Array], rests: tuple[jax.Array, jax.Array]
+) -> jax.Array:
+    """The same where the rest is small, by how far log-gamma bends over it."""
+    (one_a, one_b), (total_a, total_b), (rest_a, rest_b) = ones, totals, rests
     curved = bregman.of_log_gamma_by_gap(one_b, total_b, -rest_b) - bregman.of_log_gamma_by_gap(one_a, total_a, -rest_a)
     sloped = (one_b - one_a) * bregman.digamma_rise(total_a, one_a, rest_a)
-    return others + curved + sloped - rest_b * bregman.digamma_rise(total_b, total_a, total_b - total_a)
+    return curved + sloped - rest_b * bregman.digamma_rise(total_b, total_a, total_b - total_a)
 
 
 def _inverse_digamma(value: jax.Array) -> jax.Array:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxelbo import bregman
 from jaxelbo.exponential import ExponentialFamily
 
-EULER = 0.5772156649015329
+EULER = bregman.EULER
 
 
 class Laplace(NamedTuple):
@@ -56,29 +56,34 @@ def kl_laplace(q: Laplace, p: Laplace) -> jax.Array:
 
 def kl_pareto(q: Pareto, p: Pareto) -> jax.Array:
     """KL(q || p) in nats; infinite where q reaches below p's minimum."""
-    log_rise = jnp.log(q.minimum) - jnp.log(p.minimum)
+    log_rise = bregman.log_ratio(q.minimum, p.minimum)
     beyond = p.concentration * jnp.where(log_rise < 0, jnp.inf, log_rise)
     return bregman.of_minus_log(p.concentration, q.concentration) + beyond
 
 
 def kl_weibull(q: Weibull, p: Weibull) -> jax.Array:
-    """KL(q || p) in nats.
+    """KL(q || p) in nats."""
+    return kl_of_weibulls(q.shape, p.shape, bregman.log_ratio(q.scale, p.scale))
+
+
+def kl_of_weibulls(shape_q: jax.Array, shape_p: jax.Array, log_ratio: jax.Array) -> jax.Array:
+    """KL(q || p) in nats, by the logarithm of q's scale over p's.
 
     With c = k_p / k_q and E[(x / scale_p)^k_p] = exp(m): exp(m) - 1 - m, and a divergence of log-gamma at (c, 1).
     """
-    ratio = p.shape / q.shape
-    log_moment = p.shape * (jnp.log(q.scale) - jnp.log(p.scale)) + jax.scipy.special.gammaln(1 + ratio)
-    return bregman.excess(log_moment) + bregman.of_log_gamma(ratio, jnp.ones_like(ratio))
+    ratio, gap = shape_p / shape_q, (shape_p - shape_q) / shape_q
+    log_moment = shape_p * log_ratio + bregman.log_gamma_beyond(gap)
+    return bregman.excess(log_moment) + bregman.of_log_gamma_by_gap(ratio, jnp.ones_like(ratio), gap)
 
 
 def kl_rayleigh(q: Rayleigh, p: Rayleigh) -> jax.Array:
     """KL(q || p) in nats."""
-    return bregman.excess(2 * (jnp.log(q.scale) - jnp.log(p.scale)))
+    return bregman.excess(2 * bregman.log_ratio(q.scale, p.scale))
 
 
 def kl_half_normal(q: HalfNormal, p: HalfNormal) -> jax.Array:
     """KL(q || p) in nats."""
-    return 0.5 * bregman.excess(2 * (jnp.log(q.scale) - jnp.log(p.scale)))
+    return 0.5 * bregman.excess(2 * bregman.log_ratio(q.scale, p.scale))
 
 
 def laplace(loc: jax.Array) -> ExponentialFamily:
