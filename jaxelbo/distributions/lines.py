@@ -80,10 +80,28 @@ def entropy_student_t(student_t: StudentT) -> jax.Array:
     return (half + 0.5) * (digamma(half + 0.5) - digamma(half)) + _log_normalizer_student_t(student_t)
 
 
+def log_density_student_t(student_t: StudentT, x: jax.Array) -> jax.Array:
+    """Log density in nats; of values whose square overflows, too."""
+    ratio = (x - student_t.loc) / (student_t.scale * jnp.sqrt(student_t.df))
+    is_far = jnp.abs(ratio) > 1e8
+    near = jnp.log1p(jnp.where(is_far, 1, ratio) ** 2)
+    far = 2 * jnp.log(jnp.abs(jnp.where(is_far, ratio, 1)))
+    return -0.5 * (student_t.df + 1) * jnp.where(is_far, far, near) - _log_normalizer_student_t(student_t)
+
+
 def _log_normalizer_student_t(student_t: StudentT) -> jax.Array:
-    half = 0.5 * student_t.df
-    log_beta = gammaln(half) + 0.5 * math.log(math.pi) - gammaln(half + 0.5)
-    return log_beta + 0.5 * jnp.log(student_t.df) + jnp.log(student_t.scale)
+    of_beta = 0.5 * math.log(math.pi) - _log_gamma_step(0.5 * student_t.df)
+    return of_beta + 0.5 * jnp.log(student_t.df) + jnp.log(student_t.scale)
+
+
+def _log_gamma_step(half: jax.Array) -> jax.Array:
+    """Log Gamma(half + 1/2) - log Gamma(half): for large ones by Stirling's series, where the difference cancels."""
+    is_large = half > 30
+    large, small = jnp.where(is_large, half, 30), jnp.where(is_large, 1, half)
+    inverse = 1 / large
+    square = inverse**2
+    series = inverse * (-1 / 8 + square * (1 / 192 + square * (-1 / 640 + square * (17 / 14336))))
+    return jnp.where(is_large, 0.5 * jnp.log(large) + series, gammaln(small + 0.5) - gammaln(small))
 
 
 def kl_student_t_normal(q: StudentT, p: Normal) -> jax.Array:

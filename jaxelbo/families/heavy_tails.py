@@ -5,12 +5,11 @@ import math
 import jax
 import jax.numpy as jnp
 from jax.scipy.stats import laplace as laplace_density
-from jax.scipy.stats import t as t_density
 
 from jaxelbo import distributions
 from jaxelbo.distributions import lines
 from jaxelbo.families import entrywise
-from jaxelbo.types import Family, Latent
+from jaxelbo.types import Family, Key, Latent
 
 
 def laplace(latent_like: Latent, *, initial_scale: float = 0.1) -> Family:
@@ -44,6 +43,14 @@ def student_t(latent_like: Latent, *, initial_scale: float = 0.1) -> Family:
     return entrywise.family_of("student_t", latent_like, initial_scale, _STUDENT_T, 0.0, jnp.isfinite, "finite")
 
 
+def _draw_t(record: distributions.StudentT, key: Key) -> jax.Array:
+    # By log-gamma: the implicit gradient of `jax.random.t` overflows where the gamma variable under it is tiny.
+    key_normal, key_gamma = jax.random.split(key)
+    half = 0.5 * record.df
+    log_width = 0.5 * (jnp.log(half) - jax.random.loggamma(key_gamma, half, (), half.dtype))
+    return record.loc + record.scale * jnp.exp(log_width) * jax.random.normal(key_normal, (), half.dtype)
+
+
 def _moments_of_t(record: distributions.StudentT) -> tuple[jax.Array, jax.Array]:
     has_variance = record.df > 2
     ratio = record.df / jnp.where(has_variance, record.df - 2, 1)
@@ -65,8 +72,8 @@ _STUDENT_T = entrywise.Entry(
         "log_scale": jnp.full_like(mean, math.log(scale * math.sqrt(0.8))),
     },
     record=lambda params: distributions.StudentT(jnp.exp(params["log_df"]), *entrywise.loc_scale(params)),
-    draw=lambda record, key: record.loc + record.scale * jax.random.t(key, record.df, (), record.df.dtype),
-    log_density=lambda record, value: t_density.logpdf(value, record.df, record.loc, record.scale),
+    draw=_draw_t,
+    log_density=lines.log_density_student_t,
     entropy=lines.entropy_student_t,
     moments=_moments_of_t,
 )
