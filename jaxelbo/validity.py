@@ -138,6 +138,7 @@ KINDS: dict[str, Traits] = {
     "Gaussian, mean field": Traits(0, True, 0, False, gaussians.Diagonal),
     "Gaussian, full rank": Traits(0, True, 0, False, gaussians.Dense),
     "Gaussian, detached": Traits(1, True, 0, False, gaussians.Diagonal),
+    "flow": Traits(0, False, 0, False, None),
     "Bernoulli": Traits(3, True, 8, True, finite.Bernoulli),
     "categorical, one index": Traits(1, True, 4, False, finite.Categorical),
     "categorical, one-hot": Traits(1, True, 4, True, finite.Categorical),

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxelbo import bounds, checks, families, monte_carlo
+from jaxelbo.flows import layers, planes
 
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 """Compiles in half the time, for programs that run once."""
@@ -116,6 +117,24 @@ def gaussian_problem(family, params, log_joint, num_nodes=65):
         return (params["loc"] + jnp.exp(params["log_scale"]) * nodes[atom])[0]
 
     return Problem(family, params, log_joint, draw, lambda params: weights + 0 * params["loc"][0])
+
+
+def flow_problem(num_nodes=65):
+    """Noise through two planar layers, each bent in a place of its own."""
+    nodes, weights = normal_atoms(num_nodes)
+    flow = layers.chain(planes.planar(1, jnp.dtype("float64")), 2)
+    params = GAUSSIAN | {
+        "layers": {
+            "weight": np.array([[1.3], [-0.8]]), "bias": np.array([0.4, -0.3]), "direction": np.array([[0.9], [-0.7]])
+        }
+    }  # fmt: skip
+
+    def draw(params, atom):
+        flat, _ = flow.forward(params["layers"], jnp.zeros(0), nodes[atom][None])
+        return (params["loc"] + jnp.exp(params["log_scale"]) * flat)[0]
+
+    family = families.planar_flow(0.0, num_layers=2)
+    return Problem(family, params, quartic, draw, lambda params: weights + 0 * params["loc"][0])
 
 
 def mixture_problem(num_nodes=41):
@@ -224,6 +243,7 @@ MAKE = {
         families.full_rank(0.0), GAUSSIAN | {"unit_tril": np.zeros((1, 1))}, quartic
     ),
     "Gaussian, detached": lambda: gaussian_problem(families.detached(families.mean_field(0.0)), GAUSSIAN, quartic),
+    "flow": flow_problem,
     "Bernoulli": lambda: finite_problem(
         families.bernoulli(jnp.zeros(3)), {"logits": np.array([0.3, -0.8, 0.5])}, bits
     ),

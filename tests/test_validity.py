@@ -23,6 +23,7 @@ def family_of(kind):
         "Gaussian, mean field": lambda: slab,
         "Gaussian, full rank": lambda: families.full_rank(0.0),
         "Gaussian, detached": lambda: families.detached(slab),
+        "flow": lambda: families.planar_flow(0.0, num_layers=2),
         "Bernoulli": lambda: families.bernoulli(jnp.zeros(3)),
         "categorical, one index": lambda: families.categorical(4),
         "categorical, one-hot": lambda: families.one_hot_categorical(4),

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxelbo import bregman, gaussians
 from jaxelbo.exponential import ExponentialFamily, Natural
@@ -137,7 +138,7 @@ diagonal_normal = ExponentialFamily(
 
 def triangle(matrix: jax.Array) -> jax.Array:
     """The entries ``[D (D + 1) / 2]`` of a symmetric matrix on and below its diagonal."""
-    return matrix[jnp.tril_indices(len(matrix))]
+    return matrix[np.tril_indices(len(matrix))]  # constants: made by jax they would be compiled each time
 
 
 def doubled_triangle(matrix: jax.Array) -> jax.Array:
@@ -147,7 +148,7 @@ def doubled_triangle(matrix: jax.Array) -> jax.Array:
 
 def symmetric(triangle: jax.Array, size: int) -> jax.Array:
     """The symmetric matrix ``[D, D]`` of a `triangle`."""
-    lower = jnp.zeros((size, size), triangle.dtype).at[jnp.tril_indices(size)].set(triangle)
+    lower = jnp.zeros((size, size), triangle.dtype).at[np.tril_indices(size)].set(triangle)
     return lower + jnp.tril(lower, -1).T
 
 
