@@ -45,6 +45,8 @@ benchmarks: $(DEV)
 	$(BIN)/python -m benchmarks.first_use
 	$(BIN)/python -m benchmarks.leaves
 	$(BIN)/python -m benchmarks.gradient_estimators
+	$(BIN)/python -m benchmarks.gaussian_kls
+	$(BIN)/python -m benchmarks.mixture
 
 $(DEMO): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "jaxelbo needs Python 3.11 or newer: make demo PYTHON=/path/to/python"; exit 1; }
