@@ -1,9 +1,11 @@
 """SciPy's distributions for the records of `jaxelbo.distributions`, and sums over them by none of our formulas."""
 
 import numpy as np
+import pytest
 from scipy import special, stats
 
 from jaxelbo import distributions as d
+from jaxelbo.distributions import positive_pairs
 
 EXAMPLES = {
     d.Normal: [(0.3, 0.8), (-0.4, 1.7)],
@@ -48,6 +50,22 @@ EXAMPLES = {
     d.LowRank: [([0.3, -0.2], [0.1, -0.4], [[0.8], [0.3]], [0.7]), ([0.0, 0.4], [0.5, 0.2], [[-0.6], [0.9]], [-0.5])],
 }
 """Two settings of each record, in the order of its fields."""
+
+PAIRS = sorted(d.CLOSED_FORMS, key=lambda pair: (pair[0].__name__, pair[1].__name__))
+
+
+def is_rest(pair):
+    """Whether a test of this pair waits for `make test-all`: three in four of the pairs of positive numbers."""
+    if pair[0] is pair[1] or pair[0] not in positive_pairs.SOURCES or pair[1] not in positive_pairs.TARGETS:
+        return False
+    return (positive_pairs.SOURCES.index(pair[0]) + positive_pairs.TARGETS.index(pair[1])) % 4 != 1
+
+
+def marked(pair):
+    """A pair as a parameter."""
+    name = "-".join(kind.__name__ for kind in pair)
+    return pytest.param(pair, id=name, marks=[pytest.mark.matrix if is_rest(pair) else pytest.mark.slow])
+
 
 COUNTS = {d.Binomial, d.Poisson, d.Geometric, d.NegativeBinomial}
 LINES = {d.Normal, d.Laplace, d.Gumbel, d.Cauchy, d.StudentT, d.Uniform}

@@ -9,9 +9,9 @@ import pytest
 
 from jaxelbo import distributions as d
 from jaxelbo import divergences
+from tests import distribution_oracles as oracles
 from tests.matrix import quick_jit
 
-PAIRS = sorted(d.CLOSED_FORMS, key=lambda pair: (pair[0].__name__, pair[1].__name__))
 MIN_ROWS, MAX_ROWS = 40, 6000
 SMALLEST = 1e-36
 """Below this float32 has few digits left."""
@@ -136,13 +136,7 @@ def rows(pair):
     return jax.tree.map(lambda *leaves: np.stack(leaves), *both)
 
 
-def marked(pair):
-    """Those of one kind always run."""
-    marks = () if pair[0] is pair[1] else pytest.mark.slow
-    return pytest.param(pair, marks=marks, id="-".join(kind.__name__ for kind in pair))
-
-
-@pytest.mark.parametrize("pair", map(marked, PAIRS))
+@pytest.mark.parametrize("pair", map(oracles.marked, oracles.PAIRS))
 def test_single_precision(pair):
     """Within a thousandth of the float64 value, infinite only where that is beyond float32, never NaN or negative."""
     batch, run = rows(pair), jax.vmap(divergences._between)
