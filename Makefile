@@ -47,6 +47,7 @@ benchmarks: $(DEV)
 	$(BIN)/python -m benchmarks.gradient_estimators
 	$(BIN)/python -m benchmarks.gaussian_kls
 	$(BIN)/python -m benchmarks.mixture
+	$(BIN)/python -m benchmarks.long_runs
 
 $(DEMO): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "jaxelbo needs Python 3.11 or newer: make demo PYTHON=/path/to/python"; exit 1; }

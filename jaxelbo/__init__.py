@@ -9,6 +9,7 @@ from jaxelbo import (
     algorithms,
     bijectors,
     bounds,
+    checkpoints,
     checks,
     custom_gradients,
     distributions,
@@ -32,6 +33,7 @@ from jaxelbo import (
 )
 from jaxelbo.diagnostics import check_log_joint
 from jaxelbo.divergences import kl_divergence, kl_monte_carlo
+from jaxelbo.evidence_brackets import Evidence, evidence
 from jaxelbo.fitting import fit, run_algorithm
 from jaxelbo.gradient_noise import gradient_report
 from jaxelbo.inference import Inference, infer
@@ -41,6 +43,7 @@ from jaxelbo.objectives import elbo, log_weights, lower_bound, upper_bound
 from jaxelbo.posteriors import draws, predict, resampled_draws, summary
 from jaxelbo.priors import elbo_with_prior
 from jaxelbo.reporting import print_gradient_report, progress_bar
+from jaxelbo.restarts import Restarts, fit_restarts
 from jaxelbo.types import Algorithm, Bound, Estimate, Estimator, Family, FitResult, LogJoint, Progress, Summary
 from jaxelbo.wake_sleep import sleep_phase
 
@@ -51,17 +54,20 @@ __all__ = [
     "Bound",
     "Estimate",
     "Estimator",
+    "Evidence",
     "Family",
     "FitResult",
     "Inference",
     "LogJoint",
     "Paths",
     "Progress",
+    "Restarts",
     "Summary",
     "algorithms",
     "bijectors",
     "bounds",
     "check_log_joint",
+    "checkpoints",
     "checks",
     "custom_gradients",
     "distributions",
@@ -70,11 +76,13 @@ __all__ = [
     "elbo",
     "elbo_with_prior",
     "estimators",
+    "evidence",
     "exponential",
     "f_divergences",
     "families",
     "finite",
     "fit",
+    "fit_restarts",
     "gaussian_divergences",
     "gaussians",
     "gradient_report",

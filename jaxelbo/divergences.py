@@ -127,8 +127,9 @@ def _check_finite(params_q: Params, params_p: Params, family_q: Family, family_p
 
 
 def _between(q: Any, p: Any) -> jax.Array | None:
-    if isinstance(q, Transformed) and isinstance(p, Transformed):
-        return _between(q.base, p.base) if q.transform == p.transform else None
+    if isinstance(q, Transformed) or isinstance(p, Transformed):
+        is_one = isinstance(q, Transformed) and isinstance(p, Transformed) and q.transform == p.transform
+        return _between(q.base, p.base) if is_one else None
     if isinstance(q, finite.Product) and isinstance(p, finite.Product) and len(q.parts) == len(p.parts):
         parts = [_between(*pair) for pair in zip(q.parts, p.parts, strict=True)]
         known = [part for part in parts if part is not None]

@@ -1,4 +1,4 @@
-"""Drives the steps from the host: chunks of one compiled scan, callbacks between them, faults undone.
+"""Drives the steps from the host: chunks of one compiled scan, callbacks and checkpoints between them, faults undone.
 
 Floor 5. Inside ``jit`` or ``vmap`` no host can look at values, and the loop is a pure scan that guards each step.
 Outside, the scan runs without a guard and says at its end whether all was finite. Where it was not, its steps are
@@ -6,6 +6,9 @@ taken again from the same start in smaller pieces, in the end one by one, and th
 runs are spared a look at the whole state in each step, and a step is rounded in the same way whatever happens around.
 """
 
+import contextlib
+import pathlib
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxelbo import checks, stepping
+from jaxelbo import checkpoints, checks, stepping
 from jaxelbo.types import Algorithm, FitResult, Key, Params, Progress, PyTree
 
 _PIECE = 64
@@ -25,8 +28,22 @@ class Plan(NamedTuple):
     algorithm: Algorithm
     num_steps: int
     batch_size: int | None
+    history_every: int
     callback: Callable[[Progress], bool | None] | None
     report_every: int | None
+    checkpoint: str | pathlib.Path | None
+
+
+class Reached(NamedTuple):
+    """How far a run in chunks has come, which is what a checkpoint holds.
+
+    ``history`` has rows for the whole run, in arrays of the host; those behind ``state.step`` mean nothing yet.
+    ``is_over`` says that there is nothing left to do, be it by the callback's word.
+    """
+
+    state: stepping.LoopState
+    history: PyTree
+    is_over: Any
 
 
 def drive(plan: Plan, params: Params, key: Key, data: tuple[Any, ...], explain: Callable[[], None]) -> FitResult:
@@ -34,59 +51,91 @@ def drive(plan: Plan, params: Params, key: Key, data: tuple[Any, ...], explain: 
 
     ``explain`` is called where the first steps were not finite, and may raise.
     """
-    algorithm, num_steps, batch_size = plan[:3]
-    if plan.callback is not None:
-        return _report(plan, params, key, data, explain)
+    if plan.callback is not None or plan.checkpoint is not None:
+        return _drive_in_chunks(plan, params, key, data, explain)
+    static = plan.algorithm, plan.batch_size, plan.num_steps, plan.history_every
     if not checks.is_traced((params, key, data)):
-        run = stepping.compiled(stepping.run, algorithm, batch_size, num_steps, stepping.plain_step)
-        end, history, is_finite = run(params, key, data)
+        end, history, is_finite = stepping.compiled(stepping.run, *static, stepping.plain_step)(params, key, data)
         if not checks.is_traced(is_finite):
             if is_finite:
                 return _result(plan, end, history)
             explain()
-            state = stepping.compiled(stepping.start, algorithm, batch_size)(params, key, data)
-            return _result(plan, *_advance_in_pieces(plan, num_steps, state, data))
+            state = stepping.compiled(stepping.start, plan.algorithm, plan.batch_size)(params, key, data)
+            return _result(plan, *_advance_in_pieces(plan, plan.num_steps, state, data))
         # The algorithm closes over a traced value: we are inside a transformation after all.
-    end, history, _ = stepping.run(algorithm, batch_size, num_steps, stepping.guarded_step, params, key, data)
+    end, history, _ = stepping.run(*static, stepping.guarded_step, params, key, data)
     return _result(plan, end, history)
 
 
-def _report(plan: Plan, params: Params, key: Key, data: tuple[Any, ...], explain: Callable[[], None]) -> FitResult:
-    """Chunk by chunk, with a report behind each."""
-    inside = ValueError("callback cannot be called inside jit, vmap or grad; call the loop outside, or drop it.")
+def _drive_in_chunks(
+    plan: Plan, params: Params, key: Key, data: tuple[Any, ...], explain: Callable[[], None]
+) -> FitResult:
+    """Chunk by chunk, with a report behind each, from the checkpoint on if there is one, and to Ctrl-C if it comes."""
     if checks.is_traced((params, key, data)):
-        raise inside
-    data = jax.tree.map(jnp.asarray, data)
-    state, histories = stepping.compiled(stepping.start, plan.algorithm, plan.batch_size)(params, key, data), []
-    for length in _chunk_lengths(plan):
-        end, history, is_finite = _advance(plan, length, state, data)
-        if checks.is_traced((end, is_finite)):
-            raise inside
-        if not is_finite:
-            if not histories:
-                explain()
-            end, history = _advance_in_pieces(plan, length, state, data)
-        state = end
-        histories.append(jax.tree.map(np.asarray, history))
-        if _is_end(plan, state, histories[-1]):
-            break
-    return _result(plan, state, _join(histories))
+        raise _inside_a_transformation(plan)
+    plan, data = plan._replace(report_every=_chunk_length(plan)), jax.tree.map(jnp.asarray, data)
+    configuration = "" if plan.checkpoint is None else _configuration(plan, params, key, data)
+    state = stepping.compiled(stepping.start, plan.algorithm, plan.batch_size)(params, key, data)
+    reached = Reached(state, _empty_history(plan, state, data), np.asarray(False))
+    if plan.checkpoint is not None and pathlib.Path(plan.checkpoint).is_file():
+        reached = checkpoints.load(plan.checkpoint, reached, configuration)
+        reached = reached._replace(history=jax.tree.map(np.array, reached.history))
+    if not reached.is_over:
+        with _writer(plan, configuration) as write:
+            try:
+                while not reached.is_over:
+                    reached = _next_chunk(plan, reached, data, explain)
+                    reached = reached._replace(is_over=np.asarray(_is_over(plan, reached)))
+                    write(reached)
+            except KeyboardInterrupt:
+                if not int(reached.state.step):
+                    raise
+                steps = f"{int(reached.state.step)} of {plan.num_steps} steps"
+                warnings.warn(f"interrupted: the result is that of the first {steps}.", RuntimeWarning, stacklevel=4)
+    rows = _num_rows(plan, int(reached.state.step))
+    return _result(plan, reached.state, jax.tree.map(lambda leaf: leaf[:rows], reached.history))
 
 
-def _is_end(plan: Plan, state: stepping.LoopState, history: PyTree) -> bool:
-    """Reports to the callback, and whether that ends the run."""
-    now = plan.algorithm.params(state.algorithm_state)
-    assert plan.callback is not None
-    answer = plan.callback(Progress(int(state.step), plan.num_steps, now, history, int(state.num_skipped)))
+def _next_chunk(plan: Plan, reached: Reached, data: tuple[Any, ...], explain: Callable[[], None]) -> Reached:
+    state, step = reached.state, int(reached.state.step)
+    assert plan.report_every is not None
+    length = min(plan.report_every - step % plan.report_every, plan.num_steps - step)
+    end, history, is_finite = _advance(plan, length, plan.history_every, state, data)
+    if checks.is_traced((end, is_finite)):
+        raise _inside_a_transformation(plan)
+    if not is_finite:
+        if not step:
+            explain()
+        end, history = _advance_in_pieces(plan, length, state, data)
+    row = _num_rows(plan, step)
+    for whole, part in zip(jax.tree.leaves(reached.history), jax.tree.leaves(history), strict=True):
+        whole[row : row + len(part)] = part
+    return reached._replace(state=end)
+
+
+def _is_over(plan: Plan, reached: Reached) -> bool:
+    """Reports to the callback; whether it or the number of steps ends the run."""
+    step = int(reached.state.step)
+    if plan.callback is None:
+        return step == plan.num_steps
+    assert plan.report_every is not None
+    rows = slice(_num_rows(plan, (step - 1) // plan.report_every * plan.report_every), _num_rows(plan, step))
+    history = jax.tree.map(lambda leaf: leaf[rows].copy(), reached.history)
+    now = plan.algorithm.params(reached.state.algorithm_state)
+    answer = plan.callback(Progress(step, plan.num_steps, now, history, int(reached.state.num_skipped)))
     if answer is not None and not isinstance(answer, bool | np.bool_):
         raise TypeError(f"callback must return None or a bool, got {checks.describe(answer)}.")
-    return bool(answer)
+    return bool(answer) or step == plan.num_steps
 
 
-def _advance(plan: Plan, length: int, state: stepping.LoopState, data: tuple[Any, ...]) -> Any:
+def _advance(plan: Plan, length: int, history_every: int, state: stepping.LoopState, data: tuple[Any, ...]) -> Any:
     """``length`` steps without a guard, compiled."""
-    static = plan.algorithm, plan.batch_size, length, stepping.plain_step
-    return stepping.compiled(stepping.advance, *static)(state, data)
+    return _program(plan, length, history_every)(state, data)
+
+
+def _program(plan: Plan, length: int, history_every: int) -> Any:
+    static = plan.algorithm, plan.batch_size, length, history_every, stepping.plain_step
+    return stepping.compiled(stepping.advance, *static)
 
 
 def _advance_in_pieces(
@@ -96,19 +145,18 @@ def _advance_in_pieces(
     histories = []
     pieces = [1] * length if length <= _PIECE else [_PIECE] * (length // _PIECE) + [1] * (length % _PIECE)
     for piece in pieces:
-        end, history, is_finite = _advance(plan, piece, state, data)
+        end, history, is_finite = _advance(plan, piece, 1, state, data)
+        first = -int(state.step) % plan.history_every
         if not is_finite and piece > 1:
             end, history = _advance_in_pieces(plan, piece, state, data)
-        elif not is_finite:
-            num_skipped = jnp.asarray(np.asarray(state.num_skipped) + np.int32(1))
-            end = end._replace(algorithm_state=state.algorithm_state, num_skipped=num_skipped)
+        else:
+            history = jax.tree.map(lambda leaf, first=first: np.asarray(leaf)[first :: plan.history_every], history)
+            if not is_finite:
+                num_skipped = jnp.asarray(np.asarray(state.num_skipped) + np.int32(1))
+                end = end._replace(algorithm_state=state.algorithm_state, num_skipped=num_skipped)
         state = end
-        histories.append(jax.tree.map(np.asarray, history))
-    return state, _join(histories)
-
-
-def _join(histories: list[PyTree]) -> PyTree:
-    return jax.tree.map(lambda *parts: np.concatenate(parts), *histories)
+        histories.append(history)
+    return state, jax.tree.map(lambda *parts: np.concatenate(parts), *histories)
 
 
 def _result(plan: Plan, end: stepping.LoopState, history: PyTree) -> FitResult:
@@ -116,13 +164,42 @@ def _result(plan: Plan, end: stepping.LoopState, history: PyTree) -> FitResult:
     return FitResult(params, None, history, end.num_skipped, end.algorithm_state)
 
 
-def _chunk_lengths(plan: Plan) -> list[int]:
-    """Equal chunks, with a shorter one behind them where they do not divide the steps (one more program to compile)."""
-    num_steps, report_every = plan.num_steps, plan.report_every
-    if report_every is None:
-        about = -(-num_steps // 100)
-        divisors = [length for length in range(about, 10 * about) if num_steps % length == 0]
-        report_every = divisors[0] if divisors else about
-    report_every = min(report_every, num_steps)
-    chunks, rest = divmod(num_steps, report_every)
-    return [report_every] * chunks + [rest] * (rest > 0)
+def _num_rows(plan: Plan, step: int) -> int:
+    """Rows of the history behind so many steps."""
+    return -(-step // plan.history_every)
+
+
+def _empty_history(plan: Plan, state: stepping.LoopState, data: tuple[Any, ...]) -> PyTree:
+    """Arrays of the host for all rows. The trace serves the first chunk too."""
+    assert plan.report_every is not None
+    _, shapes, _ = _program(plan, plan.report_every, plan.history_every).eval_shape(state, data)
+    rows = _num_rows(plan, plan.num_steps)
+    return jax.tree.map(lambda leaf: np.zeros((rows, *leaf.shape[1:]), leaf.dtype), shapes)
+
+
+def _chunk_length(plan: Plan) -> int:
+    """Of equal chunks, a multiple of the steps a row, with a shorter one at the end where they do not divide."""
+    num_steps, unit = plan.num_steps, plan.history_every
+    if plan.report_every is not None:
+        return min(plan.report_every, num_steps)
+    about = -(-num_steps // (100 * unit)) * unit
+    return next((length for length in range(about, 10 * about, unit) if num_steps % length == 0), min(about, num_steps))
+
+
+def _writer(plan: Plan, configuration: str) -> contextlib.AbstractContextManager[Callable[[Reached], None]]:
+    if plan.checkpoint is None:
+        return contextlib.nullcontext(lambda reached: None)
+    return checkpoints.written_behind(plan.checkpoint, configuration)
+
+
+def _configuration(plan: Plan, params: Params, key: Key, data: tuple[Any, ...]) -> str:
+    """What a resumed run must have in common with the one that wrote, functions apart."""
+    numbers = {name: getattr(plan, name) for name in ("num_steps", "batch_size", "history_every")}
+    arrays = {"params": params, "key": key, "data": data}
+    digests = {name: checkpoints.digest(value) for name, value in arrays.items()}
+    return "; ".join(f"{name} {value}" for name, value in (numbers | digests).items())
+
+
+def _inside_a_transformation(plan: Plan) -> ValueError:
+    what = "callback cannot be called" if plan.callback is not None else "checkpoint cannot be written"
+    return ValueError(f"{what} inside jit, vmap or grad; call the loop outside, or drop it.")

@@ -2,9 +2,10 @@
 
 Floor 5. Outside ``jit`` the loop is a few calls of one compiled scan, driven from the host; inside ``jit`` or ``vmap``
 it is a pure scan. Both take the same steps with the same keys, so the numbers do not depend on the chunks, on the
-callback or on the progress bar.
+callback, on the progress bar, or on how often the run was killed and went on from its checkpoint.
 """
 
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -28,8 +29,10 @@ def fit(
     data: tuple[Any, ...] = (),
     state: PyTree = None,
     batch_size: int | None = None,
+    history_every: int = 1,
     callback: Callable[[Progress], bool | None] | None = None,
     report_every: int | None = None,
+    checkpoint: str | pathlib.Path | None = None,
 ) -> FitResult:
     """Lowers a loss by an optax optimiser: `run_algorithm` with `algorithms.gradient_descent`.
 
@@ -49,16 +52,22 @@ def fit(
       state: what the loss carries from step to step, or ``None``.
       batch_size: where given, each step sees this many rows of every array in ``data``, by one permutation of the rows
         an epoch. Scale a sum over the rows by N / batch_size.
+      history_every: n, static; the history keeps steps 0, n, 2 n, ..., and takes n times less memory.
       callback: called with `Progress` between chunks of steps; ``True`` ends the run, ``None`` or ``False`` go on.
         See `progress_bar`.
-      report_every: steps between two calls of ``callback``; by default about a hundredth of all.
+      report_every: steps of a chunk, a multiple of ``history_every``; by default about a hundredth of all.
+      checkpoint: a file, read if it is there and written between chunks as the run goes on, by a thread beside it. The
+        same program run again after a kill goes on from there to the same end, bit for bit; run again after its end,
+        it returns at once. See `run_algorithm`.
 
     Returns:
-      `FitResult`; ``history.loss`` is the loss of each step before its update, ``[T]``.
+      `FitResult`; ``history.loss`` is the loss of each kept step before its update, ``[ceil(T / n)]``.
 
     Raises:
       TypeError, ValueError: at trace time, naming the argument; and outside ``jit`` for a loss or gradient that is not
-        finite at the start, naming the leaf. Inside ``jit`` the result's ``num_skipped`` says it.
+        finite at the start, naming the leaf. Inside ``jit`` the result's ``num_skipped`` says it. Before the first
+        step, for a checkpoint that is truncated or of another run, or that cannot be written.
+      KeyboardInterrupt: without callback and checkpoint, or before the first chunk's end.
 
     References:
       Robbins, Monro (1951), *A Stochastic Approximation Method*;
@@ -79,7 +88,7 @@ def fit(
         algorithm, start = algorithms.gradient_descent(loss_fn, optimizer), params
     else:
         algorithm, start = algorithms.gradient_descent_with_state(loss_fn, optimizer), (params, state)
-    plan = driving.Plan(algorithm, num_steps, batch_size, callback, report_every)
+    plan = driving.Plan(algorithm, num_steps, batch_size, history_every, callback, report_every, checkpoint)
     _check_arguments(plan, start, key, data)
 
     def explain() -> None:
@@ -97,13 +106,23 @@ def run_algorithm(
     num_steps: int,
     data: tuple[Any, ...] = (),
     batch_size: int | None = None,
+    history_every: int = 1,
     callback: Callable[[Progress], bool | None] | None = None,
     report_every: int | None = None,
+    checkpoint: str | pathlib.Path | None = None,
 ) -> FitResult:
     """Takes ``num_steps`` steps of any `Algorithm`.
 
     A step after which ``info`` or the vital part of the state is not finite is undone and counted; the run goes on with
     the next key.
+
+    With a callback or a checkpoint the steps are taken in chunks, and Ctrl-C ends the run: it warns and returns what
+    the last finished chunk reached. Without, all steps are one compiled call, which Ctrl-C cannot divide.
+
+    A checkpoint is written at most once a second, takes at most a twentieth of the time, and is written once more at
+    the end. Where the disk is full, a warning says so and the next write is tried later. ``num_steps``, ``batch_size``,
+    ``history_every``, ``key`` and the values of ``params`` and ``data`` must be those of the run that wrote it, and the
+    state must have the same form; that the functions are the same is up to you.
 
     Args:
       params: what ``algorithm.init`` starts from.
@@ -113,14 +132,18 @@ def run_algorithm(
       data: a tuple, passed on to ``init`` and ``step``; traced.
       batch_size: where given, each step sees this many rows of ``data``, by one permutation of the rows an epoch;
         ``init`` sees them all.
+      history_every: n, static; the history keeps steps 0, n, 2 n, ..., and takes n times less memory.
       callback: called with `Progress` between chunks of steps; ``True`` ends the run.
-      report_every: steps between two calls of ``callback``; by default about a hundredth of all.
+      report_every: steps of a chunk, a multiple of ``history_every``; by default about a hundredth of all.
+      checkpoint: a file, read if it is there and written as the run goes on.
 
     Returns:
-      `FitResult`; ``history`` is ``info``, leaves ``[T, ...]``.
+      `FitResult`; ``history`` is ``info``, leaves ``[ceil(T / n), ...]``.
 
     Raises:
-      TypeError, ValueError: naming the argument; a callback inside ``jit`` or ``vmap``.
+      TypeError, ValueError: naming the argument; a callback or checkpoint inside ``jit`` or ``vmap``; a checkpoint that
+        is truncated or of another run, or that cannot be written.
+      KeyboardInterrupt: without callback and checkpoint, or before the first chunk's end.
 
     >>> import jax, jaxelbo, optax
     >>> algorithm = jaxelbo.algorithms.gradient_descent(lambda params, key: params**2, optax.sgd(0.25))
@@ -128,7 +151,7 @@ def run_algorithm(
     >>> result.history.loss.tolist()
     [1.0, 0.25, 0.0625]
     """
-    plan = driving.Plan(algorithm, num_steps, batch_size, callback, report_every)
+    plan = driving.Plan(algorithm, num_steps, batch_size, history_every, callback, report_every, checkpoint)
     _check_arguments(plan, params, key, data)
     return driving.drive(plan, params, key, data, explain=lambda: None)
 
@@ -171,7 +194,13 @@ def _check_arguments(plan: driving.Plan, params: PyTree, key: Key, data: tuple[A
         minibatches.check_batch_size(plan.batch_size, data)
     if plan.callback is not None:
         checks.check_callable(plan.callback, "callback")
+    checks.check_count(plan.history_every, "history_every")
+    if plan.checkpoint is not None and not isinstance(plan.checkpoint, str | pathlib.Path):
+        raise TypeError(f"checkpoint must be the path of a file, got {checks.describe(plan.checkpoint)}.")
     if plan.report_every is not None:
         checks.check_count(plan.report_every, "report_every")
-        if plan.callback is None:
-            raise ValueError("report_every needs a callback to report to, got None.")
+        if plan.callback is None and plan.checkpoint is None:
+            raise ValueError("report_every needs a callback to report to, or a checkpoint to write, got None.")
+        if plan.report_every % plan.history_every:
+            wanted = f"a multiple of history_every, {plan.history_every}"
+            raise ValueError(f"report_every must be {wanted}, got {plan.report_every}.")

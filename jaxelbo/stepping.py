@@ -45,28 +45,57 @@ def advance(
     algorithm: Algorithm,
     batch_size: int | None,
     length: int,
+    history_every: int,
     step: Callable[..., Any],
     loop: LoopState,
     data: tuple[Any, ...],
 ) -> tuple[LoopState, Any, jax.Array]:
-    """``length`` steps: the state behind them, their history, and whether all of it is finite."""
+    """``length`` steps: the state behind them, the info of each n-th from the first on, and whether all is finite."""
+    if history_every > 1:
+        return _advance_thinned(algorithm, batch_size, length, history_every, step, loop, data)
     steps = loop.step + jnp.arange(length, dtype=jnp.int32)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(loop.key, steps)
     end, history = jax.lax.scan(lambda loop, key: step(algorithm, batch_size, loop, key, data), loop, keys)
     return end, history, _is_finite(algorithm, end, history)
 
 
+def _advance_thinned(
+    algorithm: Algorithm,
+    batch_size: int | None,
+    length: int,
+    history_every: int,
+    step: Callable[..., Any],
+    loop: LoopState,
+    data: tuple[Any, ...],
+) -> tuple[LoopState, Any, jax.Array]:
+    """A scan of scans of n steps, so that no more than n infos, or one of each n, are ever there."""
+
+    def row(loop: LoopState, steps: int) -> tuple[LoopState, tuple[Any, jax.Array]]:
+        end, history, is_finite = advance(algorithm, batch_size, steps, 1, step, loop, data)
+        return end, (jax.tree.map(lambda leaf: leaf[0], history), is_finite)
+
+    whole, rest = divmod(length, history_every)
+    loop, rows = jax.lax.scan(lambda loop, _: row(loop, history_every), loop, length=whole)
+    if rest:
+        loop, last = row(loop, rest)
+        rows = jax.tree.map(lambda leaf, last: jnp.concatenate([leaf, last[None]]), rows, last)
+    history, are_finite = rows
+    return loop, history, jnp.all(are_finite)
+
+
 def run(
     algorithm: Algorithm,
     batch_size: int | None,
     length: int,
+    history_every: int,
     step: Callable[..., Any],
     params: Params,
     key: Key,
     data: tuple[Any, ...],
 ) -> tuple[LoopState, Any, jax.Array]:
     """`start` and `advance` in one program."""
-    return advance(algorithm, batch_size, length, step, start(algorithm, batch_size, params, key, data), data)
+    loop = start(algorithm, batch_size, params, key, data)
+    return advance(algorithm, batch_size, length, history_every, step, loop, data)
 
 
 @functools.lru_cache(maxsize=64)

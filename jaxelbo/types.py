@@ -126,8 +126,8 @@ class FitResult(NamedTuple):
     Attributes:
       params: the last finite parameters.
       state: what the loss function carries from step to step, or ``None`` where it carries nothing.
-      history: the algorithm's ``info``, leaves ``[T, ...]`` with T the number of steps taken. For `fit` it has one
-        field, ``loss``.
+      history: the algorithm's ``info``, leaves ``[ceil(T / n), ...]`` with T the number of steps taken, of which each
+        n-th is kept from step 0 on (``history_every``, by default 1). For `fit` it has one field, ``loss``.
       num_skipped: how many steps were undone because their info or vital state was not finite, ``[]`` int32.
         ``num_skipped == T`` says that nothing was learned.
       algorithm_state: the algorithm's last state.
@@ -147,7 +147,7 @@ class Progress(NamedTuple):
       step: steps taken so far.
       num_steps: steps in all.
       params: the parameters now.
-      history: ``info`` of this chunk's steps.
+      history: ``info`` of this chunk's steps, each n-th of them.
       num_skipped: steps undone so far.
     """
 

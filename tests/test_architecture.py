@@ -11,15 +11,16 @@ FLOORS = {
     "bounds": 1, "bregman": 0.9, "bessel": 1, "courses": 1, "gaussians": 1, "exponential": 1.1, "distributions": 1.2,
     "bijectors": 1.1, "flows": 1.1, "supports": 1.2,
     "gaussian_divergences": 1.3, "mixture_divergences": 1.3,
-    "line_search": 1, "finite": 1, "flattening": 1, "custom_gradients": 1,
+    "checkpoints": 1, "line_search": 1, "finite": 1, "flattening": 1, "custom_gradients": 1,
     "pareto": 1, "quasi_newton": 1, "quasi_random": 1, "statuses": 1, "surrogates": 1.1, "gaussian_moves": 1.1,
     "structures": 1.1, "krylov": 1.1, "low_rank_curvature": 1.2,
     "families": 2,
     "tracing": 2.9, "monte_carlo": 3, "validity": 3, "divergences": 3.1, "estimators": 3.1, "f_divergences": 3.2,
     "catalogue": 3.3, "objectives": 3.2, "priors": 3.2, "wake_sleep": 3.2, "hard_attention": 3.3,
     "algorithms": 4, "posteriors": 4, "diagnostics": 4, "gradient_noise": 4, "linear_responses": 4,
+    "annealing": 4, "evidence_brackets": 4.1,
     "gaussian_fits": 4.5, "low_rank_fits": 4.5, "richer_fits": 4.5, "minibatches": 5,
-    "stepping": 5.1, "driving": 5.2, "fitting": 5.3, "inference": 5.3, "multi_path": 5.4,
+    "stepping": 5.1, "driving": 5.2, "fitting": 5.3, "inference": 5.3, "multi_path": 5.4, "restarts": 5.4,
     "reporting": 5,
     "attention": 5.9, "conjugate": 5.9, "__init__": 6, "demo": 7, "__main__": 8,
 }  # fmt: skip
@@ -56,6 +57,7 @@ def test_runtime_packages_alone_and_nothing_private():
     standard = {
         "argparse",
         "collections",
+        "concurrent",
         "contextlib",
         "dataclasses",
         "functools",
@@ -73,6 +75,7 @@ def test_runtime_packages_alone_and_nothing_private():
         "struct",
         "sys",
         "time",
+        "warnings",
         "zlib",
     }
     for path in PACKAGE.rglob("*.py"):

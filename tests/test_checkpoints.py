@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxelbo.attention import checkpoints
+from jaxelbo import checkpoints
 
 TREE = {
     "weights": [jnp.arange(6.0).reshape(2, 3) / 7, jnp.zeros((0,), jnp.int32)],

@@ -136,7 +136,7 @@ def rows(pair):
     return jax.tree.map(lambda *leaves: np.stack(leaves), *both)
 
 
-@pytest.mark.parametrize("pair", map(oracles.marked, oracles.PAIRS))
+@pytest.mark.parametrize("pair", [oracles.marked(pair) for pair in oracles.PAIRS])
 def test_single_precision(pair):
     """Within a thousandth of the float64 value, infinite only where that is beyond float32, never NaN or negative."""
     batch, run = rows(pair), jax.vmap(divergences._between)

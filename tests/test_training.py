@@ -6,7 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxelbo.attention import checkpoints, training
+from jaxelbo import checkpoints
+from jaxelbo.attention import training
 
 KEY = jax.random.key(0)
 DATA = (jnp.arange(23.0), jnp.arange(23))

@@ -1,5 +1,6 @@
 """Iterative methods as ``(init, step)`` pairs, one file each; `jaxelbo.run_algorithm` drives any of them."""
 
+from jaxelbo.algorithms.averaging import averaged, best
 from jaxelbo.algorithms.conjugate_updates import coordinate_ascent, expectation_maximisation
 from jaxelbo.algorithms.natural_gradients import fixed_draws, laplace, natural_gradient
 from jaxelbo.algorithms.newton_climb import newton
@@ -11,7 +12,9 @@ from jaxelbo.algorithms.stochastic_gradient import gradient_descent, gradient_de
 from jaxelbo.algorithms.wasserstein import wasserstein_gradient
 
 __all__ = [
+    "averaged",
     "batch_and_match",
+    "best",
     "coordinate_ascent",
     "expectation_maximisation",
     "fixed_draws",

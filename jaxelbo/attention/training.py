@@ -13,8 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxelbo import checks
-from jaxelbo.attention import checkpoints
+from jaxelbo import checkpoints, checks
 from jaxelbo.types import Key, Params, PyTree
 
 
