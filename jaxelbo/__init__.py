@@ -31,6 +31,7 @@ from jaxelbo import (
     types,
     validity,
 )
+from jaxelbo.diagnoses import Diagnosis, diagnose
 from jaxelbo.diagnostics import check_log_joint
 from jaxelbo.divergences import kl_divergence, kl_monte_carlo
 from jaxelbo.evidence_brackets import Evidence, evidence
@@ -52,6 +53,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Algorithm",
     "Bound",
+    "Diagnosis",
     "Estimate",
     "Estimator",
     "Evidence",
@@ -70,6 +72,7 @@ __all__ = [
     "checkpoints",
     "checks",
     "custom_gradients",
+    "diagnose",
     "distributions",
     "divergences",
     "draws",

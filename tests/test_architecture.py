@@ -17,7 +17,7 @@ FLOORS = {
     "families": 2,
     "tracing": 2.9, "monte_carlo": 3, "validity": 3, "divergences": 3.1, "estimators": 3.1, "f_divergences": 3.2,
     "catalogue": 3.3, "objectives": 3.2, "priors": 3.2, "wake_sleep": 3.2, "hard_attention": 3.3,
-    "algorithms": 4, "posteriors": 4, "diagnostics": 4, "gradient_noise": 4, "linear_responses": 4,
+    "algorithms": 4, "posteriors": 4, "diagnostics": 4, "diagnoses": 4, "gradient_noise": 4, "linear_responses": 4,
     "annealing": 4, "evidence_brackets": 4.1,
     "gaussian_fits": 4.5, "low_rank_fits": 4.5, "richer_fits": 4.5, "minibatches": 5,
     "stepping": 5.1, "driving": 5.2, "fitting": 5.3, "inference": 5.3, "multi_path": 5.4, "restarts": 5.4,
