@@ -31,6 +31,7 @@ from jaxelbo import (
     types,
     validity,
 )
+from jaxelbo.calibrations import Calibration, simulation_based_calibration
 from jaxelbo.diagnoses import Diagnosis, diagnose
 from jaxelbo.diagnostics import check_log_joint
 from jaxelbo.divergences import kl_divergence, kl_monte_carlo
@@ -53,6 +54,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Algorithm",
     "Bound",
+    "Calibration",
     "Diagnosis",
     "Estimate",
     "Estimator",
@@ -104,6 +106,7 @@ __all__ = [
     "progress_bar",
     "resampled_draws",
     "run_algorithm",
+    "simulation_based_calibration",
     "sleep_phase",
     "statuses",
     "structures",

@@ -330,6 +330,14 @@ def test_other_files_are_refused(tmp_path):
         simple_fit(checkpoint=path)
 
 
+@pytest.fixture
+def ctrl_c_is_heard():
+    """A shell that starts the tests in the background has them ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupt_at(step):
     def callback(progress):
         if progress.step == step:
@@ -339,7 +347,7 @@ def interrupt_at(step):
 
 
 @pytest.mark.parametrize("history_every", [1, 5])
-def test_ctrl_c_returns_what_was_reached(tmp_path, history_every):
+def test_ctrl_c_returns_what_was_reached(tmp_path, history_every, ctrl_c_is_heard):
     run = functools.partial(simple_fit, history_every=history_every)
     path = tmp_path / "run.npz"
     with pytest.warns(RuntimeWarning, match="interrupted: the result is that of the first 30 of 60 steps") as caught:
@@ -351,7 +359,7 @@ def test_ctrl_c_returns_what_was_reached(tmp_path, history_every):
     assert_same(run(checkpoint=path), run(callback=lambda progress: None))  # and it goes on from there
 
 
-def test_ctrl_c_from_outside_at_a_random_time():
+def test_ctrl_c_from_outside_at_a_random_time(ctrl_c_is_heard):
     """A true signal while the steps are computed; the result is a whole number of chunks of the undisturbed run."""
     loss_fn = lambda params, key: simple_loss(params, key)
     run = functools.partial(jaxelbo.fit, jnp.ones(3), KEY, loss_fn, OPTIMIZER, num_steps=2_000_000, report_every=1_000)

@@ -10,7 +10,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 def test_readme_examples_run(capsys):
     """The first finds a posterior near the data's mean of 2.075."""
-    fit, posterior, support, discrete = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    fit, posterior, support, questions, discrete, conjugate = blocks
     scope = {}
     exec(compile(fit, "README.md", "exec"), scope)
     assert "Summary(mean=" in capsys.readouterr().out
@@ -23,8 +24,16 @@ def test_readme_examples_run(capsys):
     rate = scope["rate"]
     latents = jaxelbo.draws(rate.params, jax.random.key(1), rate.family, num_samples=10_000)
     assert str(rate.status) == "converged" and abs(latents["rate"].mean() - 16 / 6) < 0.05
+    exec(compile(questions, "README.md", "exec"), scope)
+    assert "too narrow in latent['mean']" in str(scope["found"].verdict)  # four data have a posterior with heavy tails
+    bracket = scope["bracket"]
+    error = (bracket.lower.standard_error**2 + bracket.upper.standard_error**2) ** 0.5
+    assert abs(bracket.gap) < 0.1 + 4 * error
     exec(compile(discrete, "README.md", "exec"), scope)
     assert scope["gradient"]["slope"]["loc"][0] > 0  # towards data around 2
+    exec(compile(conjugate, "README.md", "exec"), scope)
+    bounds = scope["result"].history.bound
+    assert bool(jax.numpy.all(jax.numpy.diff(bounds) > -1e-4))
 
 
 def test_readme_table_names_files_that_exist():
