@@ -212,6 +212,7 @@ def test_a_full_disk_warns_and_the_run_goes_on(tmp_path, eager):
 
     def callback(progress):
         wait_until(lambda: not part.is_symlink())  # the write before has failed, and cleaned up
+        time.sleep(0.1)  # and its thread has said so, or the next would not begin
         if progress.step <= 30:
             assert not path.exists()
             part.symlink_to("/dev/full")
