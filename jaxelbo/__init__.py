@@ -46,6 +46,7 @@ from jaxelbo.posteriors import draws, predict, resampled_draws, summary
 from jaxelbo.priors import elbo_with_prior
 from jaxelbo.reporting import print_gradient_report, progress_bar
 from jaxelbo.restarts import Restarts, fit_restarts
+from jaxelbo.row_terms import log_joint_of_rows, sum_over_rows
 from jaxelbo.types import Algorithm, Bound, Estimate, Estimator, Family, FitResult, LogJoint, Progress, Summary
 from jaxelbo.wake_sleep import sleep_phase
 
@@ -96,6 +97,7 @@ __all__ = [
     "kl_divergence",
     "kl_monte_carlo",
     "linear_response",
+    "log_joint_of_rows",
     "log_weights",
     "lower_bound",
     "mixture_divergences",
@@ -110,6 +112,7 @@ __all__ = [
     "sleep_phase",
     "statuses",
     "structures",
+    "sum_over_rows",
     "summary",
     "supports",
     "surrogates",
