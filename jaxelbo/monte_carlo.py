@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxelbo import bounds, checks, custom_gradients, finite
+from jaxelbo import bounds, checks, custom_gradients, device_meshes, finite
 from jaxelbo.types import Bound, Estimate, Family, Key, Latent, LogJoint, Params, PyTree
 
 MAX_ENTRIES = 2**22
@@ -23,7 +23,7 @@ def over_samples(function: Callable[..., PyTree], key: Key, num_samples: int, *a
     """
     if num_samples == 1:
         return jax.tree.map(lambda leaf: leaf[None], function(key, *(array[0] for array in arrays)))
-    return jax.vmap(function)(jax.random.split(key, num_samples), *arrays)
+    return jax.vmap(function)(device_meshes.spread(jax.random.split(key, num_samples)), *arrays)
 
 
 def evaluate(log_joint: LogJoint, latent: Latent, dtype: jax.typing.DTypeLike) -> jax.Array:

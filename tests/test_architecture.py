@@ -11,7 +11,7 @@ FLOORS = {
     "bounds": 1, "bregman": 0.9, "bessel": 1, "courses": 1, "gaussians": 1, "exponential": 1.1, "distributions": 1.2,
     "bijectors": 1.1, "flows": 1.1, "supports": 1.2,
     "gaussian_divergences": 1.3, "mixture_divergences": 1.3,
-    "checkpoints": 1, "line_search": 1, "finite": 1, "flattening": 1, "custom_gradients": 1,
+    "checkpoints": 1, "device_meshes": 1, "line_search": 1, "finite": 1, "flattening": 1, "custom_gradients": 1,
     "pareto": 1, "quasi_newton": 1, "quasi_random": 1, "statuses": 1, "surrogates": 1.1, "gaussian_moves": 1.1,
     "structures": 1.1, "krylov": 1.1, "low_rank_curvature": 1.2,
     "families": 2,
@@ -23,7 +23,7 @@ FLOORS = {
     "gaussian_fits": 4.5, "low_rank_fits": 4.5, "richer_fits": 4.5, "minibatches": 5,
     "stepping": 5.1, "driving": 5.2, "fitting": 5.3, "inference": 5.3, "multi_path": 5.4, "restarts": 5.4,
     "reporting": 5,
-    "attention": 5.9, "conjugate": 5.9, "__init__": 6, "demo": 7, "__main__": 8,
+    "attention": 5.9, "conjugate": 5.9, "__init__": 6, "demo": 7, "local_processes": 7, "__main__": 8,
 }  # fmt: skip
 
 
@@ -72,10 +72,14 @@ def test_runtime_packages_alone_and_nothing_private():
         "os",
         "pathlib",
         "re",
+        "runpy",
+        "socket",
         "statistics",
         "struct",
+        "subprocess",
         "sys",
         "time",
+        "traceback",
         "warnings",
         "zlib",
     }

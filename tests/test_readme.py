@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 def test_readme_examples_run(capsys):
     """The first finds a posterior near the data's mean of 2.075."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    fit, posterior, support, questions, discrete, conjugate = blocks
+    fit, posterior, support, questions, devices, discrete, conjugate = blocks
     scope = {}
     exec(compile(fit, "README.md", "exec"), scope)
     assert "Summary(mean=" in capsys.readouterr().out
@@ -29,6 +29,8 @@ def test_readme_examples_run(capsys):
     bracket = scope["bracket"]
     error = (bracket.lower.standard_error**2 + bracket.upper.standard_error**2) ** 0.5
     assert abs(bracket.gap) < 0.1 + 4 * error
+    exec(compile(devices, "README.md", "exec"), scope)
+    assert len(scope["result"].history.loss) == 200
     exec(compile(discrete, "README.md", "exec"), scope)
     assert scope["gradient"]["slope"]["loc"][0] > 0  # towards data around 2
     exec(compile(conjugate, "README.md", "exec"), scope)
