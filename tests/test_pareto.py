@@ -59,3 +59,35 @@ def test_zero_weights_and_unsound_ones():
 def test_effective_sample_size():
     weights = np.array([0.5, 0.25, 0.25])
     np.testing.assert_allclose(pareto.effective_sample_size(jnp.log(weights) + 7), 1 / np.sum(weights**2), rtol=1e-5)
+
+
+ARVIZ = {
+    "normal": (lambda rng: rng.normal(size=1_000), 0.10924108565511441, -4.707607406372681, -5.354551155602184),
+    "heavy": (
+        lambda rng: 2 * rng.standard_t(2, size=1_000),
+        4.553045767473069,
+        -0.007578041874076291,
+        -16.6870876271892,
+    ),
+    "light": (lambda rng: -rng.exponential(size=400), -0.8817796014730882, -5.294621902557197, -5.321951754233508),
+    "long": (lambda rng: 2.5 * rng.normal(size=4_000), 0.8285833465126697, -1.949519347703334, -5.020398130601635),
+    "few": (lambda rng: 1.5 * rng.normal(size=60), 0.5836697428207759, -1.5643632595382746, -4.378168816289039),
+    "minus_inf": (
+        lambda rng: np.where(np.arange(500) % 7 == 0, -np.inf, rng.normal(size=500)),
+        0.2312500048368714,
+        -3.8472014196655913,
+        -4.958824839004164,
+    ),
+}
+"""Log-weights, one after the other from one generator, and what ``arviz.psislw`` of ArviZ 0.23.4 makes of them: k, the
+largest and the twentieth largest smoothed log-weight."""
+
+
+def test_as_arviz_has_it(float64):
+    """The tail's length included, without which the twentieth weight would be another."""
+    rng = np.random.default_rng(7)
+    for make, pareto_k, largest, twentieth in ARVIZ.values():
+        smoothed = pareto.smooth(jnp.asarray(make(rng)))
+        log_weights = np.sort(smoothed.log_weights)
+        found = float(smoothed.pareto_k), log_weights[-1], log_weights[-20]
+        np.testing.assert_allclose(found, (pareto_k, largest, twentieth), rtol=1e-11)
