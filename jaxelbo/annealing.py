@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 
 from jaxelbo import gaussians, monte_carlo, supports
 from jaxelbo.distributions import Transformed
-from jaxelbo.types import Applied, Estimate, Family, Key, Latent, LogJoint, Params
+from jaxelbo.types import Applied, Family, Key, Latent, LogJoint, Params
 
 TARGET_ACCEPTANCE = 0.8
 """What the pilot adapts step sizes to."""
@@ -241,29 +241,6 @@ def pilot(
     sizes = jnp.exp(jnp.concatenate([largest[None], log_sizes[: num_temperatures - 1], last[None]]))
     betas = _evenly_spread(grid, jnp.append(_spread(points), spreads[:num_temperatures]))
     return Schedule(betas, jnp.interp(betas, grid, sizes))
-
-
-def lower(log_weights: jax.Array) -> Estimate:
-    """The log of the mean weight, a stochastic lower bound on log Z, and its standard error by the delta method.
-
-    By Jensen's inequality E[log mean_n w_n] <= log E[w] = log Z for weights of mean Z, independent or not; it rises
-    with the number of independent chains, and lies above the mean of log-weights.
-    """
-    normalised = jax.nn.log_softmax(log_weights)
-    size = jnp.asarray(log_weights.size, log_weights.dtype)
-    error = jnp.sqrt(jnp.sum((jnp.exp(normalised) - 1 / size) ** 2) * size / (size - 1))
-    return Estimate(jax.nn.logsumexp(log_weights) - jnp.log(size), error)
-
-
-def upper(log_weights: jax.Array) -> Estimate:
-    """Minus the log of the mean of inverse weights, a stochastic upper bound on log Z, and its standard error.
-
-    By Jensen's inequality E[-log mean_n (1 / w_n)] >= -log E[1 / w] = log Z where E[1 / w] = 1 / Z, which holds in
-    reverse annealing from exact draws of the target; it falls with the number of independent chains, and lies below
-    the mean of log-weights, which is the looser upper bound of one chain.
-    """
-    inverse = lower(-log_weights)
-    return Estimate(-inverse.value, inverse.standard_error)
 
 
 def _no_nan(value: jax.Array) -> jax.Array:

@@ -15,8 +15,6 @@ from jaxelbo import checks, monte_carlo, pareto
 from jaxelbo.types import Estimate, Family, Key, Latent, LogJoint, Params
 
 VERDICTS = ("good", "usable with importance weights", "poor", "not finite")
-GOOD_PARETO_K, ALIKE = 0.7, 0.95
-"""Weights cannot be trusted where Pareto k is above the first, unless their effective size is the second's share."""
 NARROW, FAR = 1.5, 2.0
 """A Gaussian so many times narrower than another has weights of Pareto k 1 - 1 / 1.5^2 or more, and one so many of its
 standard deviations away an effective size of exp(-4), whatever the largest of few weights say."""
@@ -178,7 +176,7 @@ def _code(
     )
     far = [jnp.any(jnp.abs(leaf) > FAR) for leaf in jax.tree.leaves(shift)]
     narrow = [jnp.any(leaf > NARROW) for leaf in jax.tree.leaves(stretch)]
-    has_tail = ~(pareto_k < GOOD_PARETO_K) & ~(size > ALIKE * num_samples)
+    has_tail = pareto.is_heavy(pareto_k, size, num_samples)
     faults = (
         ("not finite", num_not_finite > 0),
         ("poor", functools.reduce(jnp.logical_or, far + narrow, has_tail)),

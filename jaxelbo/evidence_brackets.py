@@ -4,25 +4,17 @@ Floor 4, above `annealing`.
 """
 
 import functools
-import math
 import operator
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxelbo import annealing, bounds, checks, monte_carlo, pareto
+from jaxelbo import annealing, bound_estimates, bounds, checks, monte_carlo, pareto
 from jaxelbo.types import Estimate, Family, Key, LogJoint, Params
-
-GOOD_PARETO_K, ALIKE = 0.7, 0.95
-"""Weights cannot be trusted where Pareto k is above the first, unless their effective size is the second's share."""
 
 LEAST_SHARE = 0.7
 """Of the chains that must count in the mean of inverse weights: where fewer do, the starts may have missed some."""
-
-MAX_GROUPS, LEAST_BLOCKS = 50, 32
-"""Groups of draws left out in turn for a standard error; windows without overlap that one may be read off."""
 
 NUM_PILOTS, NUM_ADAPTATIONS = 16, 10
 """Chains of the pilot, and its transitions at the target."""
@@ -143,7 +135,7 @@ def evidence(
       log_joint: latent pytree -> scalar log p(x, z), in nats; differentiable.
       family: q, of a continuous latent.
       num_samples: S, at least 100, static; twice as many values of the log joint are taken.
-      num_chains: N in each direction, at least 16, static.
+      num_chains: N in each direction, at least 16, static; of less than 64 the standard errors are too small.
       num_temperatures: steps from q to the posterior, at least 2, static. The gap of one chain falls as 1 / T.
       num_transitions: of each chain at the posterior, before it is annealed back, static.
       num_leapfrog: gradients in each transition, static.
@@ -225,26 +217,29 @@ def _judge(
     num_chains = annealed.size // 2
     forward, backward = annealed[:num_chains], annealed[num_chains:]
     lowers = LowerBounds(
-        _left_out(bounds.mean, log_weights),
-        importance_weighted_bounds(log_weights),
-        _left_out(functools.partial(bounds.thermodynamic_left, betas=betas), log_weights),
-        annealing.lower(forward),
+        bound_estimates.left_out(bounds.mean, log_weights),
+        bound_estimates.importance_weighted_bounds(log_weights),
+        bound_estimates.left_out(functools.partial(bounds.thermodynamic_left, betas=betas), log_weights),
+        bound_estimates.lower(forward),
         monte_carlo.estimate_of(forward),
     )
     uppers = UpperBounds(
-        _left_out(functools.partial(bounds.chi, n=2), log_weights),
-        _left_out(functools.partial(bounds.thermodynamic_right, betas=betas), log_weights),
-        annealing.upper(backward),
+        bound_estimates.left_out(functools.partial(bounds.chi, n=2), log_weights),
+        bound_estimates.left_out(functools.partial(bounds.thermodynamic_right, betas=betas), log_weights),
+        bound_estimates.upper(backward),
         monte_carlo.estimate_of(backward),
     )
     tolerance = 3 * jnp.hypot(lowers.annealing.standard_error, uppers.annealing.standard_error)
     few = pareto.effective_sample_size(-backward) < LEAST_SHARE * num_chains
-    is_poor = _is_heavy(pool_weights) | few | (uppers.annealing.value < lowers.annealing.value - tolerance)
+    is_poor = pareto.are_heavy(pool_weights) | few | (uppers.annealing.value < lowers.annealing.value - tolerance)
     upper = jax.tree.map(lambda a, b: jnp.where(is_poor, a, b), uppers.annealing_one_chain, uppers.annealing)
     ends = jnp.stack([lowers.annealing.value, upper.value])
     is_sound = jnp.all(log_weights < jnp.inf) & jnp.any(log_weights > -jnp.inf) & jnp.all(jnp.isfinite(ends))
     flags = Unreliable(
-        _is_heavy(2 * log_weights) | ~is_sound, _is_heavy(log_weights) | ~is_sound, is_poor | ~is_sound, ~is_sound
+        pareto.are_heavy(2 * log_weights) | ~is_sound,
+        pareto.are_heavy(log_weights) | ~is_sound,
+        is_poor | ~is_sound,
+        ~is_sound,
     )
     return Evidence(
         lower=lowers.annealing,
@@ -259,52 +254,6 @@ def _judge(
         pareto_k=pareto.smooth(log_weights).pareto_k,
         effective_sample_size=pareto.effective_sample_size(log_weights),
     )
-
-
-def importance_weighted_bounds(log_weights: jax.Array) -> Estimate:
-    """Importance-weighted bounds of k draws for every k up to S, from one set of draws.
-
-    Estimand: E[log (1/k) sum of k weights], for k = 1 the ELBO. Estimator: its mean over the S windows of k consecutive
-    draws on a circle, an incomplete U-statistic, unbiased for every k: its mean over all orders of the draws is
-    that over all their subsets of size k, as it is itself at k = 1 and k = S. Time S^2, memory S.
-
-    Standard errors: up to k = S / 32 that of disjoint windows, which overlapping ones do not exceed; beyond, of the
-    logarithm of a mean of S weights by the delta method, which is right so far as the weights have a variance.
-
-    ``log_weights [S]`` in nats, -inf a weight of zero; both entries of the `Estimate` are ``[S]``, for k from 1 to S.
-
-    >>> import jax.numpy as jnp
-    >>> importance_weighted_bounds(jnp.log(jnp.array([1.0, 3.0]))).value.round(4).tolist()
-    [0.5493000149726868, 0.6930999755859375]
-    """
-    checks.check_floating(log_weights, "log_weights", ("S",))
-    size = log_weights.size
-
-    def widen(window: jax.Array, k: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        window = jnp.logaddexp(window, jnp.roll(log_weights, 1 - k))
-        return window, (jnp.mean(window), jnp.std(window, ddof=min(1, size - 1)))
-
-    _, (means, spreads) = jax.lax.scan(widen, jnp.full_like(log_weights, -jnp.inf), jnp.arange(1, size + 1))
-    counts = jnp.arange(1, size + 1).astype(log_weights.dtype)
-    of_blocks = spreads * jnp.sqrt(counts / size)
-    errors = jnp.where(counts * LEAST_BLOCKS <= size, of_blocks, annealing.lower(log_weights).standard_error)
-    return Estimate(means - jnp.log(counts), jnp.where(jnp.isfinite(means), errors, jnp.inf))
-
-
-def _left_out(bound: Callable[[jax.Array], jax.Array], log_weights: jax.Array) -> Estimate:
-    """A bound, and its standard error by the jackknife: groups of draws left out in turn."""
-    num_groups = min(MAX_GROUPS, log_weights.size)
-    length = log_weights.size // num_groups
-    values = jax.lax.map(lambda group: bound(jnp.roll(log_weights, -group * length)[length:]), jnp.arange(num_groups))
-    error = jnp.std(values) * math.sqrt((log_weights.size - length) / length)
-    value = bound(log_weights)
-    return Estimate(value, jnp.where(jnp.isfinite(value) & jnp.isfinite(error), error, jnp.inf))
-
-
-def _is_heavy(log_weights: jax.Array) -> jax.Array:
-    """Whether the weights' mean cannot be read off them; true for NaN, too."""
-    is_alike = pareto.effective_sample_size(log_weights) > ALIKE * log_weights.size
-    return ~(pareto.smooth(log_weights).pareto_k < GOOD_PARETO_K) & ~is_alike
 
 
 def _check_continuous(params: Params, family: Family) -> None:

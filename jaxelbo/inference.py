@@ -33,10 +33,6 @@ from jaxelbo.richer_fits import Richer
 from jaxelbo.statuses import NAMES, Status
 from jaxelbo.types import Applied, Family, Key, Latent, LogJoint, Params
 
-GOOD_PARETO_K, ALIKE = 0.7, 0.95
-"""A fit is poor where Pareto k is above this, unless weights are so alike that their effective size is this share: k
-speaks of the shape of their tail, however small their spread."""
-
 MAX_SIZE_DENSE = 300
 """Latent entries beyond which no matrix D x D is made."""
 
@@ -293,7 +289,7 @@ def _judge(
         ("flat direction", jnp.any(course.flat_direction != 0)),
         ("not finite", ~(is_finite & jnp.isfinite(elbo))),
         ("step limit", ~(course.gain < MOVING)),
-        ("poor fit", ~(pareto_k < GOOD_PARETO_K) & ~(effective_sample_size > ALIKE * log_weights.size)),
+        ("poor fit", pareto.is_heavy(pareto_k, effective_sample_size, log_weights.size)),
     )
     codes = [jnp.asarray(NAMES.index(name), jnp.int32) for name, _ in faults]
     code = jnp.select([holds for _, holds in faults], codes, jnp.asarray(NAMES.index("converged"), jnp.int32))

@@ -11,6 +11,10 @@ import numpy as np
 
 from jaxelbo import checks
 
+GOOD_PARETO_K, ALIKE = 0.7, 0.95
+"""Weights cannot be trusted where Pareto k is above the first, unless they are so alike that their effective size is
+the second's share: k speaks of the shape of their tail, however small their spread."""
+
 
 class Smoothed(NamedTuple):
     """Importance weights after smoothing.
@@ -108,3 +112,13 @@ def effective_sample_size(log_weights: jax.Array) -> jax.Array:
     checks.check_floating(log_weights, "log_weights", ("S",))
     normalised = jax.nn.log_softmax(log_weights)
     return jnp.exp(-jax.nn.logsumexp(2 * normalised))
+
+
+def is_heavy(pareto_k: jax.Array, effective_sample_size: jax.Array, num_samples: int) -> jax.Array:
+    """Whether averages under such weights cannot be trusted; true for NaN, too."""
+    return ~(pareto_k < GOOD_PARETO_K) & ~(effective_sample_size > ALIKE * num_samples)
+
+
+def are_heavy(log_weights: jax.Array) -> jax.Array:
+    """The same of log-weights ``[S]``."""
+    return is_heavy(smooth(log_weights).pareto_k, effective_sample_size(log_weights), log_weights.size)

@@ -9,7 +9,7 @@ import pytest
 import scipy.integrate
 import scipy.stats
 
-from jaxelbo import annealing, bijectors, families
+from jaxelbo import annealing, bijectors, bound_estimates, families
 from jaxelbo.annealing import Path, Schedule
 from tests.matrix import quick_jit
 
@@ -107,16 +107,16 @@ def test_directions_of_the_averages(float64):
     """Lower below log Z below upper in expectation, and one chain's averages beyond them: exact log-normal weights."""
     normal = np.random.default_rng(0).standard_normal((20_000, 8))
     forward, backward = 3 - 0.5 + normal, 3 + 0.5 + normal  # E[w] = exp(3), and E[1 / w] = exp(-3)
-    low = np.asarray(jax.vmap(annealing.lower)(jnp.asarray(forward)).value)
-    high = np.asarray(jax.vmap(annealing.upper)(jnp.asarray(backward)).value)
+    low = np.asarray(jax.vmap(bound_estimates.lower)(jnp.asarray(forward)).value)
+    high = np.asarray(jax.vmap(bound_estimates.upper)(jnp.asarray(backward)).value)
     for values, below, above in ((low, 2.5, 3.0), (high, 3.0, 3.5)):
         error = values.std() / np.sqrt(len(values))
         assert below + 5 * error < values.mean() < above - 5 * error
-    errors = jax.vmap(annealing.lower)(jnp.asarray(0.3 * normal)).standard_error
-    spread = jax.vmap(annealing.lower)(jnp.asarray(0.3 * normal)).value.std()
+    errors = jax.vmap(bound_estimates.lower)(jnp.asarray(0.3 * normal)).standard_error
+    spread = jax.vmap(bound_estimates.lower)(jnp.asarray(0.3 * normal)).value.std()
     np.testing.assert_allclose(jnp.sqrt(jnp.mean(errors**2)), spread, rtol=0.1)
     lowered = jnp.array([0.0, -jnp.inf, 0.0, -jnp.inf])
-    np.testing.assert_allclose(annealing.lower(lowered).value, -np.log(2), rtol=1e-12)
+    np.testing.assert_allclose(bound_estimates.lower(lowered).value, -np.log(2), rtol=1e-12)
 
 
 def test_the_pilot_finds_step_sizes_and_temperatures(float64):

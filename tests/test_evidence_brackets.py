@@ -10,7 +10,7 @@ import pytest
 import scipy.special
 
 import jaxelbo
-from jaxelbo import bijectors, bounds, evidence_brackets, families
+from jaxelbo import bijectors, bound_estimates, bounds, families
 from tests.matrix import quick_jit
 
 SMALL = {"num_samples": 200, "num_chains": 16, "num_temperatures": 4, "num_transitions": 4, "num_leapfrog": 2}
@@ -90,7 +90,7 @@ def test_every_number_of_draws_against_enumeration(float64):
         for k in range(1, 6)
     ]
     orders = jnp.asarray(list(itertools.permutations(log_weights)))
-    values = np.asarray(jax.vmap(evidence_brackets.importance_weighted_bounds)(orders).value)
+    values = np.asarray(jax.vmap(bound_estimates.importance_weighted_bounds)(orders).value)
     np.testing.assert_allclose(values.mean(0), exact, rtol=1e-12)
     np.testing.assert_allclose(values[:, [0, -1]], np.broadcast_to([exact[0], exact[-1]], (120, 2)), rtol=1e-12)
 
@@ -98,10 +98,10 @@ def test_every_number_of_draws_against_enumeration(float64):
 def test_standard_errors_of_every_number_of_draws(float64):
     """Against the spread over 400 sets of 256 draws; those of few draws may be too large, by a third at most."""
     log_weights = 0.5 * jax.random.normal(jax.random.key(0), (400, 256))
-    found = quick_jit(jax.vmap(evidence_brackets.importance_weighted_bounds))(log_weights)
+    found = quick_jit(jax.vmap(bound_estimates.importance_weighted_bounds))(log_weights)
     ratios = np.sqrt(np.mean(np.asarray(found.standard_error) ** 2, axis=0)) / np.std(found.value, axis=0)
     assert np.all((ratios > 0.85) & (ratios < 1.35)), ratios[[0, 1, 7, 8, -1]]
-    left_out = quick_jit(jax.vmap(functools.partial(evidence_brackets._left_out, functools.partial(bounds.chi, n=2))))
+    left_out = quick_jit(jax.vmap(functools.partial(bound_estimates.left_out, functools.partial(bounds.chi, n=2))))
     found = left_out(log_weights)
     assert 0.8 < np.sqrt(np.mean(np.asarray(found.standard_error) ** 2)) / np.std(found.value) < 1.25
 
