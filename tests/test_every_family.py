@@ -142,6 +142,7 @@ def test_probabilities_draws_and_gradients_by_enumeration(name, float64):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.matrix)], indirect=True)
 @pytest.mark.parametrize("name", catalogue.FAMILIES)
 def test_transformations(name, dtype):
     """jit is eager, vmap is the loop, and what is drawn has the density that is told."""
