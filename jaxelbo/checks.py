@@ -6,6 +6,7 @@ Floor 0. Under ``jit`` everything here reads shapes, dtypes and tree structure, 
 import inspect
 import math
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -283,3 +284,13 @@ def _is_array_like(value: Any) -> bool:
         return False
     kinds = (jnp.number, jnp.bool_, jax.dtypes.prng_key)
     return any(jnp.issubdtype(value.dtype, kind) for kind in kinds)
+
+
+def largest_entry(tree: PyTree, name: str, size: Callable[[np.ndarray], np.ndarray]) -> tuple[str, float]:
+    """What messages call the entry of largest ``size``, which is taken leaf by leaf, and the entry itself."""
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+    sizes = [size(leaf) for leaf in leaves]
+    index = int(np.argmax([each.max(initial=0) for each in sizes]))
+    place = np.unravel_index(int(np.argmax(sizes[index])), leaves[index].shape)
+    entry = "[" + ", ".join(map(str, place)) + "]" if place else ""
+    return leaf_names(tree, name)[index] + entry, float(leaves[index][place])

@@ -5,7 +5,7 @@ Floor 4.
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -58,12 +58,10 @@ class Verdict:
         if name == "not finite":
             return f"not finite: the log joint is NaN or +inf at {int(self.num_not_finite)} draws of q"
         words = [f"Pareto k {float(self.pareto_k):.2f}"]
-        place, size = _largest(self.shift, np.abs)
+        place, size = checks.largest_entry(self.shift, "latent", np.abs)
         if abs(size) > NEAR_SHIFT:
             words.append(f"q's mean of {place} is {abs(size):.1f} sd too {'low' if size > 0 else 'high'}")
-        place, size = _largest(
-            self.stretch, lambda ratio: np.abs(np.log(np.maximum(ratio, np.finfo(ratio.dtype).tiny)))
-        )
+        place, size = checks.largest_entry(self.stretch, "latent", _how_far_from_one)
         if not 1 / NEAR_STRETCH < size < NEAR_STRETCH:
             # All weight on one draw leaves no spread at all.
             ratio, word = (size, "narrow") if size > 1 else (1 / size if size else np.inf, "wide")
@@ -218,13 +216,3 @@ def _symmetrised_kl(raw: jax.Array, weights: jax.Array) -> Estimate:
 
 def _how_far_from_one(ratio: np.ndarray) -> np.ndarray:
     return np.abs(np.log(np.maximum(ratio, np.finfo(ratio.dtype).tiny)))
-
-
-def _largest(latent: Latent, size: Any) -> tuple[str, float]:
-    """The name and value of the entry of largest size."""
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(latent)]
-    sizes = [size(leaf) for leaf in leaves]
-    index = int(np.argmax([np.max(each, initial=0) for each in sizes]))
-    place = np.unravel_index(int(np.argmax(sizes[index])), leaves[index].shape)
-    entry = "[" + ", ".join(map(str, place)) + "]" if place else ""
-    return checks.leaf_names(latent, "latent")[index] + entry, float(leaves[index][place])

@@ -50,12 +50,6 @@ class Status:
         if np.ndim(self.code):
             return str(np.asarray(NAMES)[np.asarray(self.code)])
         name = NAMES[int(self.code)]
-        return f"{name} along {_largest_entry(self.direction)}" if name == "flat direction" else name
-
-
-def _largest_entry(latent: Any) -> str:
-    leaves = [np.abs(np.asarray(leaf)) for leaf in jax.tree.leaves(latent)]
-    index = int(np.argmax([leaf.max(initial=0) for leaf in leaves]))
-    place = np.unravel_index(int(np.argmax(leaves[index])), leaves[index].shape)
-    entry = "[" + ", ".join(map(str, place)) + "]" if place else ""
-    return checks.leaf_names(latent, "latent")[index] + entry
+        if name != "flat direction":
+            return name
+        return f"{name} along {checks.largest_entry(self.direction, 'latent', np.abs)[0]}"
