@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxelbo import checks, monte_carlo, pareto
+from jaxelbo import checks, monte_carlo, pareto, statuses
 from jaxelbo.types import Estimate, Family, Key, Latent, LogJoint, Params
 
 VERDICTS = ("good", "usable with importance weights", "poor", "not finite")
@@ -180,8 +180,7 @@ def _code(
         ("poor", functools.reduce(jnp.logical_or, far + narrow, has_tail)),
         ("usable with importance weights", ~is_near),
     )
-    codes = [jnp.asarray(VERDICTS.index(name), jnp.int32) for name, _ in faults]
-    return jnp.select([holds for _, holds in faults], codes, jnp.asarray(VERDICTS.index("good"), jnp.int32))
+    return statuses.first_fault(faults, VERDICTS, "good")
 
 
 def _moments(latents: Latent, weights: jax.Array) -> tuple[Latent, Latent]:

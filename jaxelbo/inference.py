@@ -30,7 +30,7 @@ from jaxelbo import (
 from jaxelbo.algorithms import gaussian_targets
 from jaxelbo.courses import Course
 from jaxelbo.richer_fits import Richer
-from jaxelbo.statuses import NAMES, Status
+from jaxelbo.statuses import NAMES, Status, first_fault
 from jaxelbo.types import Applied, Family, Key, Latent, LogJoint, Params
 
 MAX_SIZE_DENSE = 300
@@ -291,8 +291,7 @@ def _judge(
         ("step limit", ~(course.gain < MOVING)),
         ("poor fit", pareto.is_heavy(pareto_k, effective_sample_size, log_weights.size)),
     )
-    codes = [jnp.asarray(NAMES.index(name), jnp.int32) for name, _ in faults]
-    code = jnp.select([holds for _, holds in faults], codes, jnp.asarray(NAMES.index("converged"), jnp.int32))
+    code = first_fault(faults, NAMES, "converged")
     return Status(code, flattening.unflatten(layout, course.flat_direction)), {
         "elbo": elbo,
         "elbo_standard_error": jnp.std(log_weights, ddof=1) / math.sqrt(log_weights.size),

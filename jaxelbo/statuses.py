@@ -4,9 +4,11 @@ Floor 1.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxelbo import checks
@@ -53,3 +55,9 @@ class Status:
         if name != "flat direction":
             return name
         return f"{name} along {checks.largest_entry(self.direction, 'latent', np.abs)[0]}"
+
+
+def first_fault(faults: Sequence[tuple[str, jax.Array]], names: Sequence[str], otherwise: str) -> jax.Array:
+    """The index among ``names`` of the first fault that holds, int32, or of what is said where none does."""
+    codes = [jnp.asarray(names.index(name), jnp.int32) for name, _ in faults]
+    return jnp.select([holds for _, holds in faults], codes, jnp.asarray(names.index(otherwise), jnp.int32))
