@@ -97,9 +97,10 @@ def load(path: str | pathlib.Path, like: PyTree, configuration: str) -> PyTree:
 def written_behind(path: str | pathlib.Path, configuration: str) -> Iterator[Callable[[PyTree], None]]:
     """A function to hand a pytree to again and again; now and then it is written, while the caller goes on.
 
-    The tree is copied to the host before the function returns; a thread writes it. One write at a time, at most one a
-    second, and so that all of them take at most a twentieth of the time; what was handed over last is written at the
-    end in any case. A write that fails warns and is tried again with a later tree.
+    The tree is copied to the host before the function returns; a thread writes it, of several processes that of the
+    first. One write at a time, at most one a second, and so that all of them take at most a twentieth of the time; what
+    was handed over last is written at the end in any case. A write that fails warns and is tried again with a later
+    tree.
 
     Args:
       path: the file.
@@ -121,6 +122,9 @@ def written_behind(path: str | pathlib.Path, configuration: str) -> Iterator[Cal
     4
     """
     path = pathlib.Path(path)
+    if jax.process_index():  # all hold the same; the first writes it
+        yield lambda tree: None
+        return
     _check_writable(path)
     offered = written = pending = None
     due = time.monotonic() + _SECONDS_BETWEEN
@@ -164,19 +168,50 @@ def written_behind(path: str | pathlib.Path, configuration: str) -> Iterator[Cal
 def digest(tree: PyTree) -> str:
     """Twelve hexadecimal digits that tell apart pytrees of other structure, shapes, dtypes or values.
 
+    They are the same on whatever devices the leaves lie.
+
     >>> digest([1.0, 2.0]) == digest([1.0, 2.5])
     False
     """
     state = hashlib.sha256(_structure(tree).encode())
     for leaf in jax.tree.leaves(tree):
-        state.update(np.ascontiguousarray(_data(leaf)).reshape(-1).view(np.uint8).data)
+        state.update(repr(_checksums(_data(leaf))).encode())
     return state.hexdigest()[:12]
+
+
+def _checksums(leaf: Any) -> tuple[int, int]:
+    """Two sums of mixed bits. A sum may be taken in parts, so no process needs to hold what lies on the others."""
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        size = leaf.dtype.itemsize
+        words = leaf.astype(jnp.uint8) if leaf.dtype == bool else leaf
+        if size > 4 or not jnp.issubdtype(words.dtype, jnp.unsignedinteger):
+            words = jax.lax.bitcast_convert_type(words, jnp.uint32 if size >= 4 else jnp.dtype(f"uint{8 * size}"))
+        sums = _mixed_sums(words.astype(jnp.uint32), jnp)
+        return int(sums[0]), int(sums[1])
+    array = np.ascontiguousarray(leaf, checks.canonical_dtype(leaf))
+    words = array.reshape(-1).view(np.dtype(f"uint{8 * min(4, array.dtype.itemsize)}"))
+    sums = _mixed_sums(words.astype(np.uint32), np)
+    return int(sums[0]), int(sums[1])
+
+
+def _mixed_sums(words: Any, xp: Any) -> tuple[Any, Any]:
+    """Over all entries, each mixed with its place by the finaliser of MurmurHash3, modulo 2^32."""
+    place = xp.arange(words.size, dtype=np.uint32).reshape(words.shape)
+    mixed = words ^ (place * np.uint32(0x9E3779B1) + np.uint32(1))
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        mixed = (mixed ^ (mixed >> np.uint32(shift))) * np.uint32(factor)
+    mixed = mixed ^ (mixed >> np.uint32(16))
+    weights = 2 * place + np.uint32(1)
+    return xp.sum(mixed, dtype=np.uint32), xp.sum(mixed * weights, dtype=np.uint32)
 
 
 def _content(tree: PyTree, configuration: str) -> dict[str, np.ndarray]:
     """What stands in the file; copies of all that the caller could change afterwards."""
     checks.check_arrays(tree, "tree")
     leaves = [_data(leaf) for leaf in jax.tree.leaves(tree)]
+    for name, leaf in zip(checks.leaf_names(tree, "tree"), leaves, strict=True):
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable and not leaf.is_fully_replicated:
+            raise ValueError(f"{name} must lie whole on every process to be written, got {leaf.sharding}.")
     leaves = [np.array(leaf) if isinstance(leaf, np.ndarray) else np.asarray(leaf) for leaf in leaves]
     content = {f"leaf {index}": leaf for index, leaf in enumerate(leaves)}
     return content | {"configuration": np.array(configuration), "structure": np.array(_structure(tree))}

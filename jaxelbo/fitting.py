@@ -6,7 +6,7 @@ callback, on the progress bar, or on how often the run was killed and went on fr
 """
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxelbo import algorithms, checks, driving, minibatches, stepping
+from jaxelbo import algorithms, checks, driving, minibatches, stepping, streams
 from jaxelbo.algorithms import stochastic_gradient
 from jaxelbo.types import Algorithm, FitResult, Key, Params, Progress, PyTree
 
@@ -26,7 +26,7 @@ def fit(
     optimizer: optax.GradientTransformation,
     *,
     num_steps: int,
-    data: tuple[Any, ...] = (),
+    data: tuple[Any, ...] | Iterator[tuple[Any, ...]] = (),
     state: PyTree = None,
     batch_size: int | None = None,
     history_every: int = 1,
@@ -48,7 +48,8 @@ def fit(
         ``(params, key, state, *data) -> (scalar, state)``.
       optimizer: any ``optax.GradientTransformation``; line searches and plateau rules receive what they need.
       num_steps: static, at least 1.
-      data: a tuple, passed on to ``loss_fn``; traced, so new values of the same shapes compile nothing.
+      data: a tuple, passed on to ``loss_fn``; traced, so new values of the same shapes compile nothing. Or an iterator
+        of such tuples, one a step, for what does not fit in memory. See `run_algorithm`.
       state: what the loss carries from step to step, or ``None``.
       batch_size: where given, each step sees this many rows of every array in ``data``, by one permutation of the rows
         an epoch. Scale a sum over the rows by N / batch_size.
@@ -91,7 +92,7 @@ def fit(
     plan = driving.Plan(algorithm, num_steps, batch_size, history_every, callback, report_every, checkpoint)
     _check_arguments(plan, start, key, data)
 
-    def explain() -> None:
+    def explain(data: tuple[Any, ...]) -> None:
         _check_start(loss_fn, plan, start, key, data)
 
     result = driving.drive(plan, start, key, data, explain)
@@ -104,7 +105,7 @@ def run_algorithm(
     algorithm: Algorithm,
     *,
     num_steps: int,
-    data: tuple[Any, ...] = (),
+    data: tuple[Any, ...] | Iterator[tuple[Any, ...]] = (),
     batch_size: int | None = None,
     history_every: int = 1,
     callback: Callable[[Progress], bool | None] | None = None,
@@ -124,12 +125,17 @@ def run_algorithm(
     ``history_every``, ``key`` and the values of ``params`` and ``data`` must be those of the run that wrote it, and the
     state must have the same form; that the functions are the same is up to you.
 
+    Where ``data`` is an iterator, batches are read a chunk ahead while the device works, and the run ends with them if
+    they end before ``num_steps``. A run that goes on from a checkpoint reads and drops those that were used, so let a
+    generator give the same ones again.
+
     Args:
       params: what ``algorithm.init`` starts from.
       key: one random key; step t uses a key of its own that depends on it and on t alone.
       algorithm: functions ``(init, step, params)``.
       num_steps: static, at least 1.
-      data: a tuple, passed on to ``init`` and ``step``; traced.
+      data: a tuple, passed on to ``init`` and ``step``; traced. Or an iterator of such tuples, of equal shapes, one a
+        step; ``init`` sees the first.
       batch_size: where given, each step sees this many rows of ``data``, by one permutation of the rows an epoch;
         ``init`` sees them all.
       history_every: n, static; the history keeps steps 0, n, 2 n, ..., and takes n times less memory.
@@ -153,7 +159,7 @@ def run_algorithm(
     """
     plan = driving.Plan(algorithm, num_steps, batch_size, history_every, callback, report_every, checkpoint)
     _check_arguments(plan, params, key, data)
-    return driving.drive(plan, params, key, data, explain=lambda: None)
+    return driving.drive(plan, params, key, data, explain=lambda data: None)
 
 
 def _check_start(
@@ -179,7 +185,7 @@ def _check_start(
         )
 
 
-def _check_arguments(plan: driving.Plan, params: PyTree, key: Key, data: tuple[Any, ...]) -> None:
+def _check_arguments(plan: driving.Plan, params: PyTree, key: Key, data: Any) -> None:
     if not isinstance(plan.algorithm, Algorithm):
         raise TypeError(f"algorithm must be a jaxelbo.Algorithm, got {checks.describe(plan.algorithm)}.")
     for name, function in plan.algorithm._asdict().items():
@@ -187,9 +193,15 @@ def _check_arguments(plan: driving.Plan, params: PyTree, key: Key, data: tuple[A
     checks.check_count(plan.num_steps, "num_steps")
     checks.check_arrays(params, "params")
     checks.check_key(key)
-    if not isinstance(data, tuple):
-        raise TypeError(f"data must be a tuple, as in data=(x, y), got {checks.describe(data)}.")
-    checks.check_arrays(data, "data")
+    if streams.is_stream(data):
+        if plan.batch_size is not None:
+            raise ValueError("batch_size takes rows of arrays; data that come from an iterator are batches already.")
+    elif not isinstance(data, tuple):
+        raise TypeError(
+            f"data must be a tuple, as in data=(x, y), or an iterator of such tuples, got {checks.describe(data)}."
+        )
+    else:
+        checks.check_arrays(data, "data")
     if plan.batch_size is not None:
         minibatches.check_batch_size(plan.batch_size, data)
     if plan.callback is not None:
@@ -199,7 +211,7 @@ def _check_arguments(plan: driving.Plan, params: PyTree, key: Key, data: tuple[A
         raise TypeError(f"checkpoint must be the path of a file, got {checks.describe(plan.checkpoint)}.")
     if plan.report_every is not None:
         checks.check_count(plan.report_every, "report_every")
-        if plan.callback is None and plan.checkpoint is None:
+        if plan.callback is None and plan.checkpoint is None and not streams.is_stream(data):
             raise ValueError("report_every needs a callback to report to, or a checkpoint to write, got None.")
         if plan.report_every % plan.history_every:
             wanted = f"a multiple of history_every, {plan.history_every}"

@@ -49,13 +49,22 @@ def advance(
     step: Callable[..., Any],
     loop: LoopState,
     data: tuple[Any, ...],
+    batches: tuple[Any, ...] = (),
 ) -> tuple[LoopState, Any, jax.Array]:
-    """``length`` steps: the state behind them, the info of each n-th from the first on, and whether all is finite."""
+    """``length`` steps: the state behind them, the info of each n-th from the first on, and whether all is finite.
+
+    Step t of them sees ``data`` and behind it entry t of ``batches``, arrays ``[length, ...]``.
+    """
     if history_every > 1:
-        return _advance_thinned(algorithm, batch_size, length, history_every, step, loop, data)
+        return _advance_thinned(algorithm, batch_size, length, history_every, step, loop, data, batches)
     steps = loop.step + jnp.arange(length, dtype=jnp.int32)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(loop.key, steps)
-    end, history = jax.lax.scan(lambda loop, key: step(algorithm, batch_size, loop, key, data), loop, keys)
+
+    def one(loop: LoopState, now: tuple[Key, tuple[Any, ...]]) -> tuple[LoopState, Any]:
+        key, batch = now
+        return step(algorithm, batch_size, loop, key, (*data, *batch))
+
+    end, history = jax.lax.scan(one, loop, (keys, batches))
     return end, history, _is_finite(algorithm, end, history)
 
 
@@ -67,17 +76,20 @@ def _advance_thinned(
     step: Callable[..., Any],
     loop: LoopState,
     data: tuple[Any, ...],
+    batches: tuple[Any, ...],
 ) -> tuple[LoopState, Any, jax.Array]:
     """A scan of scans of n steps, so that no more than n infos, or one of each n, are ever there."""
 
-    def row(loop: LoopState, steps: int) -> tuple[LoopState, tuple[Any, jax.Array]]:
-        end, history, is_finite = advance(algorithm, batch_size, steps, 1, step, loop, data)
+    def row(loop: LoopState, steps: int, batches: tuple[Any, ...]) -> tuple[LoopState, tuple[Any, jax.Array]]:
+        end, history, is_finite = advance(algorithm, batch_size, steps, 1, step, loop, data, batches)
         return end, (jax.tree.map(lambda leaf: leaf[0], history), is_finite)
 
     whole, rest = divmod(length, history_every)
-    loop, rows = jax.lax.scan(lambda loop, _: row(loop, history_every), loop, length=whole)
+    count = whole * history_every
+    cut = jax.tree.map(lambda leaf: leaf[:count].reshape(whole, history_every, *leaf.shape[1:]), batches)
+    loop, rows = jax.lax.scan(lambda loop, batches: row(loop, history_every, batches), loop, cut, length=whole)
     if rest:
-        loop, last = row(loop, rest)
+        loop, last = row(loop, rest, jax.tree.map(lambda leaf: leaf[count:], batches))
         rows = jax.tree.map(lambda leaf, last: jnp.concatenate([leaf, last[None]]), rows, last)
     history, are_finite = rows
     return loop, history, jnp.all(are_finite)

@@ -64,3 +64,24 @@ def test_files_that_do_not_fit(tmp_path, spoil, like, configuration, error, mess
 def test_leaves_that_are_no_arrays(tmp_path):
     with pytest.raises(TypeError, match=r"tree\['x'\] must be an array"):
         checkpoints.save(tmp_path / "state.npz", {"x": "text"}, "one")
+
+
+@pytest.mark.parametrize(
+    "values", [np.arange(24.0), np.arange(24), np.arange(24) % 3 == 0, np.arange(24, dtype=np.int8)]
+)
+def test_a_digest_sees_each_bit_and_each_place(values):
+    for array in (values, jnp.asarray(values)):
+        of_array = checkpoints.digest(array)
+        assert of_array == checkpoints.digest(jnp.asarray(values))
+        for other in (array[::-1], array.reshape(4, 6), array[:-1], array.astype(np.float16), {"a": array}):
+            assert checkpoints.digest(other) != of_array
+    found = set()
+    for place in range(24):
+        for bit in range(8 * values.itemsize if values.dtype != bool else 1):
+            raw = bytearray(np.asarray(values).tobytes())
+            raw[place * values.itemsize + bit // 8] ^= 1 << bit % 8
+            with jax.enable_x64(True):
+                found.add(checkpoints.digest(np.frombuffer(bytes(raw), values.dtype)))
+    with jax.enable_x64(True):
+        found.add(checkpoints.digest(values))
+    assert len(found) == 24 * (8 * values.itemsize if values.dtype != bool else 1) + 1

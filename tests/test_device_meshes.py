@@ -54,6 +54,28 @@ def test_one_eight_and_two_times_four(tmp_path, dtype, tolerance):
 
 
 @pytest.mark.slow
+def test_a_checkpoint_of_eight_devices_goes_on_with_two_processes_and_then_with_one(tmp_path):
+    """Written once, by the first process; what is reached is what an undisturbed run reaches, to rounding."""
+    script = ROOT / "tests" / "device_runs.py"
+    for arguments, devices in (
+        ([script, tmp_path, "float64", 100], 8),
+        (["-m", "jaxelbo.local_processes", 2, script, tmp_path, "float64", 200], 4),
+        ([script, tmp_path, "float64", 1_000], 1),
+        ([script, tmp_path, "float64"], 1),
+    ):
+        run = start(arguments, devices)
+        assert run.returncode == 0, run.stderr[-2_000:]
+        if devices == 1 and len(arguments) == 4:
+            resumed = read(tmp_path / "0-of-1-1.npz")
+    assert resumed.pop("begin") == 200  # where the run before it ended
+    whole = read(tmp_path / "0-of-1-1.npz")
+    assert len(resumed["loss"]) == 300 and set(resumed) == {"loss", "loc", "log_scale", "unit_tril"}
+    for name, found in resumed.items():
+        expected = whole[name if name == "loss" else f"all {name}"]
+        assert np.max(np.abs(found - expected)) < 1e-9 * max(1, np.max(np.abs(expected))), name
+
+
+@pytest.mark.slow
 def test_a_process_that_fails_ends_the_others(tmp_path):
     script = tmp_path / "script.py"
     script.write_text("import jax, sys, time\nif jax.process_index() == 1:\n    sys.exit(3)\ntime.sleep(300)\n")
