@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxelbo import checks, monte_carlo, pareto, statuses
+from jaxelbo import checks, error_bounds, monte_carlo, pareto, statuses
 from jaxelbo.types import Estimate, Family, Key, Latent, LogJoint, Params
 
 VERDICTS = ("good", "usable with importance weights", "poor", "not finite")
@@ -81,6 +81,7 @@ class Diagnosis(NamedTuple):
       effective_sample_size: of the smoothed weights, between 1 and S.
       mean: a latent: posterior means by the smoothed weights.
       sd: a latent: posterior standard deviations, likewise.
+      moment_bounds: how far the moments of q itself can be off; see `error_bounds.moment_bounds`.
       verdict: a `Verdict`; ``str`` of it is a sentence.
     """
 
@@ -91,6 +92,7 @@ class Diagnosis(NamedTuple):
     effective_sample_size: jax.Array
     mean: Latent
     sd: Latent
+    moment_bounds: error_bounds.MomentBounds
     verdict: Verdict
 
 
@@ -136,7 +138,8 @@ def diagnose(params: Params, key: Key, log_joint: LogJoint, family: Family, *, n
     latents, raw = monte_carlo.over_samples(weigh, key, num_samples)
     is_fault = jnp.isnan(raw) | (raw == jnp.inf)
     num_not_finite = jnp.sum(is_fault).astype(jnp.int32)
-    smoothed = pareto.smooth(jnp.where(is_fault, -jnp.inf, raw))
+    sound = jnp.where(is_fault, -jnp.inf, raw)
+    smoothed = pareto.smooth(sound)
     weights = jnp.exp(smoothed.log_weights)
     latents = jax.tree.map(lambda leaf: leaf.astype(raw.dtype), latents)
     mean, sd = _moments(latents, weights)
@@ -154,6 +157,7 @@ def diagnose(params: Params, key: Key, log_joint: LogJoint, family: Family, *, n
         effective_sample_size=size,
         mean=mean,
         sd=sd,
+        moment_bounds=error_bounds.moment_bounds(sound, latents),
         verdict=Verdict(code, smoothed.pareto_k, shift, stretch, num_not_finite),
     )
 

@@ -16,7 +16,7 @@ FLOORS = {
     "surrogates": 1.1, "gaussian_moves": 1.1, "structures": 1.1, "krylov": 1.1, "low_rank_curvature": 1.2,
     "families": 2,
     "tracing": 2.9, "monte_carlo": 3, "validity": 3, "divergences": 3.1, "estimators": 3.1, "f_divergences": 3.2,
-    "catalogue": 3.3, "row_terms": 3, "bound_estimates": 3,
+    "catalogue": 3.3, "row_terms": 3, "error_bounds": 3, "bound_estimates": 3,
     "objectives": 3.2, "priors": 3.2, "wake_sleep": 3.2, "hard_attention": 3.3,
     "algorithms": 4, "posteriors": 4, "diagnostics": 4, "diagnoses": 4, "calibrations": 4, "gradient_noise": 4,
     "linear_responses": 4,
