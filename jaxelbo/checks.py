@@ -63,10 +63,10 @@ def check_count(value: Any, name: str, *, minimum: int = 1) -> int:
     return count
 
 
-def check_step_size(value: Any) -> float:
+def check_positive(value: Any, name: str) -> float:
     """Requires a positive Python number."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise ValueError(f"step_size must be a positive number, got {describe(value)}.")
+        raise ValueError(f"{name} must be a positive number, got {describe(value)}.")
     return float(value)
 
 

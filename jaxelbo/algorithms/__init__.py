@@ -6,6 +6,7 @@ from jaxelbo.algorithms.natural_gradients import fixed_draws, laplace, natural_g
 from jaxelbo.algorithms.newton_climb import newton
 from jaxelbo.algorithms.newton_products import newton_cg
 from jaxelbo.algorithms.pathfinder_paths import pathfinder
+from jaxelbo.algorithms.robust_averaging import rabvi, until_converged
 from jaxelbo.algorithms.score_matching import batch_and_match, gaussian_score_matching
 from jaxelbo.algorithms.stein import stein_descent
 from jaxelbo.algorithms.stochastic_gradient import gradient_descent, gradient_descent_with_state
@@ -26,6 +27,8 @@ __all__ = [
     "newton",
     "newton_cg",
     "pathfinder",
+    "rabvi",
     "stein_descent",
+    "until_converged",
     "wasserstein_gradient",
 ]

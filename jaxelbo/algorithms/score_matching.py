@@ -53,7 +53,7 @@ def batch_and_match(log_joint: LogJoint, family: Family, *, num_samples: int, st
     >>> jaxelbo.run_algorithm(start, key, algorithm, num_steps=8).params["loc"].round(2).tolist()
     [1.0, 1.0]
     """
-    step_size = checks.check_step_size(step_size)
+    step_size = checks.check_positive(step_size, "step_size")
     num_samples = _check(log_joint, family, num_samples)
     step = Applied(_step_batch_and_match, (log_joint, family, num_samples, step_size))
     return Algorithm(Applied(_init, (family,)), step, gaussian_targets.params_of, gaussian_targets.place_of)

@@ -56,7 +56,7 @@ def wasserstein_gradient(log_joint: LogJoint, family: Family, *, num_samples: in
     >>> jaxelbo.run_algorithm(start, key, algorithm, num_steps=30).params["loc"].round(2).tolist()
     [1.0, 1.0]
     """
-    step_size = checks.check_step_size(step_size)
+    step_size = checks.check_positive(step_size, "step_size")
     if gaussian_targets.check_gaussian(log_joint, family) is not gaussians.Dense:
         raise ValueError(f"draws are carried by a full matrix: family must be full_rank, got {family.name}.")
     num_samples = checks.check_even_count(num_samples, "num_samples")
