@@ -48,6 +48,7 @@ benchmarks: $(DEV)
 	$(BIN)/python -m benchmarks.gaussian_kls
 	$(BIN)/python -m benchmarks.mixture
 	$(BIN)/python -m benchmarks.long_runs
+	$(BIN)/python -m benchmarks.scaling
 
 $(DEMO): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "jaxelbo needs Python 3.11 or newer: make demo PYTHON=/path/to/python"; exit 1; }

@@ -3,8 +3,8 @@
     python -m benchmarks.scaling [--repeats 30]
 
 A gradient of the ELBO of a logistic regression, 200,000 rows of 50 columns and 8 draws, on meshes of 1, 2, 4 and 8
-forced devices, rows spread. Arithmetic of a device is the compiler's own count. Wall medians of interleaved repeats; the
-efficiency is the time on one device over the time on n, over the cores that n devices could use. One device already
+forced devices, rows spread. Arithmetic of a device is the compiler's own count. Wall medians of interleaved repeats;
+the efficiency is the time on one device over the time on n, over the cores that n devices could use. One device already
 uses all cores for large operations, so this says what forced devices cost, not what n chips would give.
 """
 

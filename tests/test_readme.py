@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 def test_readme_examples_run(capsys):
     """The first finds a posterior near the data's mean of 2.075."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    fit, posterior, support, questions, devices, discrete, conjugate = blocks
+    fit, posterior, support, questions, devices, rows, robust, discrete, conjugate = blocks
     scope = {}
     exec(compile(fit, "README.md", "exec"), scope)
     assert "Summary(mean=" in capsys.readouterr().out
@@ -31,6 +31,13 @@ def test_readme_examples_run(capsys):
     assert abs(bracket.gap) < 0.1 + 4 * error
     exec(compile(devices, "README.md", "exec"), scope)
     assert len(scope["result"].history.loss) == 200
+    exec(compile(rows, "README.md", "exec"), scope)
+    # With q(z_n) around slope x_n and no shift, q's best centre c and slope s: 2 s mean(x^2) = mean(x^2) + c mean(x).
+    x, centre = scope["rows"], float(scope["result"].params["centre"]["loc"][0])
+    assert abs(float(scope["result"].params["slope"]) - (0.5 + 0.5 * centre * float(x.mean() / (x**2).mean()))) < 0.05
+    assert abs(centre - float(scope["result"].params["slope"] * x.sum()) / 501) < 0.1
+    exec(compile(robust, "README.md", "exec"), scope)
+    assert len(scope["result"].history.loss) < 20_000 and abs(float(scope["result"].params["loc"][0]) - 3.0) < 0.2
     exec(compile(discrete, "README.md", "exec"), scope)
     assert scope["gradient"]["slope"]["loc"][0] > 0  # towards data around 2
     exec(compile(conjugate, "README.md", "exec"), scope)
@@ -41,3 +48,14 @@ def test_readme_examples_run(capsys):
 def test_readme_table_names_files_that_exist():
     files = re.findall(r"`(jaxelbo/[\w/]+\.py)`", (ROOT / "README.md").read_text())
     assert len(files) > 10 and all((ROOT / file).exists() for file in files)
+
+
+def test_every_promise_has_its_tests():
+    """Those that RELIABILITY.md names are there, and every row names one."""
+    rows = [line for line in (ROOT / "RELIABILITY.md").read_text().splitlines() if line.startswith("|")][2:]
+    assert len(rows) > 20
+    for row in rows:
+        named = re.findall(r"`(tests/\w+\.py)::(\w+)`", row)
+        assert named, row
+        for path, name in named:
+            assert f"def {name}(" in (ROOT / path).read_text(), (path, name)
