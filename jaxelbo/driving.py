@@ -58,7 +58,7 @@ def drive(plan: Plan, params: Params, key: Key, data: Any, explain: Explain) -> 
         return _drive_in_chunks(plan, params, key, data, explain)
     static = plan.algorithm, plan.batch_size, plan.num_steps, plan.history_every
     if not checks.is_traced((params, key, data)):
-        end, history, is_finite = stepping.compiled(stepping.run, *static, stepping.plain_step)(params, key, data)
+        end, history, is_finite = stepping.compiled(stepping.run, *static, stepping.PLAIN)(params, key, data)
         if not checks.is_traced(is_finite):
             if is_finite:
                 return _result(plan, end, history)
@@ -66,7 +66,7 @@ def drive(plan: Plan, params: Params, key: Key, data: Any, explain: Explain) -> 
             state = stepping.compiled(stepping.start, plan.algorithm, plan.batch_size)(params, key, data)
             return _result(plan, *_advance_in_pieces(plan, plan.num_steps, state, data, ()))
         # The algorithm closes over a traced value: we are inside a transformation after all.
-    end, history, _ = stepping.run(*static, stepping.guarded_step, params, key, data)
+    end, history, _ = stepping.run(*static, stepping.GUARDED, params, key, data)
     return _result(plan, end, history)
 
 
@@ -170,7 +170,7 @@ def _advance(
 
 
 def _program(plan: Plan, length: int, history_every: int) -> Any:
-    static = plan.algorithm, plan.batch_size, length, history_every, stepping.plain_step
+    static = plan.algorithm, plan.batch_size, length, history_every, stepping.PLAIN
     return stepping.compiled(stepping.advance, *static)
 
 

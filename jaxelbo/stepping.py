@@ -30,6 +30,13 @@ class LoopState(NamedTuple):
     key: Key
 
 
+class Way(NamedTuple):
+    """How steps are taken: one step, and the loop over them; ``PLAIN`` and ``GUARDED`` below."""
+
+    step: Callable[..., Any]
+    scan: Callable[..., tuple[Any, Any]]
+
+
 def start(algorithm: Algorithm, batch_size: int | None, params: Params, key: Key, data: tuple[Any, ...]) -> LoopState:
     """The state before step 0."""
     key_init, key_order, key_steps = jax.random.split(key, 3)
@@ -46,7 +53,7 @@ def advance(
     batch_size: int | None,
     length: int,
     history_every: int,
-    step: Callable[..., Any],
+    way: Way,
     loop: LoopState,
     data: tuple[Any, ...],
     batches: tuple[Any, ...] = (),
@@ -56,15 +63,15 @@ def advance(
     Step t of them sees ``data`` and behind it entry t of ``batches``, arrays ``[length, ...]``.
     """
     if history_every > 1:
-        return _advance_thinned(algorithm, batch_size, length, history_every, step, loop, data, batches)
+        return _advance_thinned(algorithm, batch_size, length, history_every, way, loop, data, batches)
     steps = loop.step + jnp.arange(length, dtype=jnp.int32)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(loop.key, steps)
 
     def one(loop: LoopState, now: tuple[Key, tuple[Any, ...]]) -> tuple[LoopState, Any]:
         key, batch = now
-        return step(algorithm, batch_size, loop, key, (*data, *batch))
+        return way.step(algorithm, batch_size, loop, key, (*data, *batch))
 
-    end, history = jax.lax.scan(one, loop, (keys, batches))
+    end, history = way.scan(one, loop, (keys, batches))
     return end, history, _is_finite(algorithm, end, history)
 
 
@@ -73,7 +80,7 @@ def _advance_thinned(
     batch_size: int | None,
     length: int,
     history_every: int,
-    step: Callable[..., Any],
+    way: Way,
     loop: LoopState,
     data: tuple[Any, ...],
     batches: tuple[Any, ...],
@@ -81,7 +88,7 @@ def _advance_thinned(
     """A scan of scans of n steps, so that no more than n infos, or one of each n, are ever there."""
 
     def row(loop: LoopState, steps: int, batches: tuple[Any, ...]) -> tuple[LoopState, tuple[Any, jax.Array]]:
-        end, history, is_finite = advance(algorithm, batch_size, steps, 1, step, loop, data, batches)
+        end, history, is_finite = advance(algorithm, batch_size, steps, 1, way, loop, data, batches)
         return end, (jax.tree.map(lambda leaf: leaf[0], history), is_finite)
 
     whole, rest = divmod(length, history_every)
@@ -100,14 +107,14 @@ def run(
     batch_size: int | None,
     length: int,
     history_every: int,
-    step: Callable[..., Any],
+    way: Way,
     params: Params,
     key: Key,
     data: tuple[Any, ...],
 ) -> tuple[LoopState, Any, jax.Array]:
     """`start` and `advance` in one program."""
     loop = start(algorithm, batch_size, params, key, data)
-    return advance(algorithm, batch_size, length, history_every, step, loop, data)
+    return advance(algorithm, batch_size, length, history_every, way, loop, data)
 
 
 @functools.lru_cache(maxsize=64)
@@ -148,6 +155,33 @@ def guarded_step(
     ok = _is_finite(algorithm, new, info)
     kept = jax.tree.map(lambda new, old: jnp.where(ok, new, old), new.algorithm_state, loop.algorithm_state)
     return new._replace(algorithm_state=kept, num_skipped=loop.num_skipped + jnp.where(ok, 0, 1)), info
+
+
+def _scan_alike(step: Callable[..., Any], start: LoopState, inputs: Any) -> tuple[LoopState, Any]:
+    """A scan that rounds alike whatever its length, and has no reverse derivative.
+
+    The compiler would do away with a loop of one turn, and fuse its body otherwise. So that one is a loop over two
+    inputs, of which it cannot know that it ends after the first.
+    """
+    if jax.tree.leaves(inputs)[0].shape[0] > 1:
+        return jax.lax.scan(step, start, inputs)
+    twice = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), inputs)
+    first = jax.tree.map(lambda leaf: leaf[0], inputs)
+    step, constants = jax.closure_convert(step, start, first)  # traced once
+    _, shapes = jax.eval_shape(step, start, first, *constants)
+    outputs = jax.tree.map(lambda leaf: jnp.zeros((2, *leaf.shape), leaf.dtype), shapes)
+    count = jnp.where(start.step < 0, 2, 1)
+
+    def turn(index: jax.Array, carry: tuple[LoopState, Any]) -> tuple[LoopState, Any]:
+        state, outputs = carry
+        state, output = step(state, jax.tree.map(lambda leaf: leaf[index], twice), *constants)
+        return state, jax.tree.map(lambda all, one: all.at[index].set(one), outputs, output)
+
+    state, outputs = jax.lax.fori_loop(0, count, turn, (start, outputs))
+    return state, jax.tree.map(lambda leaf: leaf[:1], outputs)
+
+
+PLAIN, GUARDED = Way(plain_step, _scan_alike), Way(guarded_step, jax.lax.scan)
 
 
 def _is_finite(algorithm: Algorithm, loop: LoopState, info: PyTree) -> jax.Array:

@@ -86,7 +86,7 @@ def test_a_thinned_history_takes_less_memory_on_the_device():
     )
     sizes = []
     for every in (1, 100):
-        program = stepping.compiled(stepping.run, algorithm, None, 10_000, every, stepping.plain_step)
+        program = stepping.compiled(stepping.run, algorithm, None, 10_000, every, stepping.PLAIN)
         memory = program.lower(jnp.ones(3), KEY, ()).compile().memory_analysis()
         sizes.append(memory.output_size_in_bytes + memory.temp_size_in_bytes)
     assert sizes[0] > 40e6 and sizes[1] < 0.03 * sizes[0]
