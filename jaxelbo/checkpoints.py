@@ -182,11 +182,13 @@ def digest(tree: PyTree) -> str:
 def _checksums(leaf: Any) -> tuple[int, int]:
     """Two sums of mixed bits. A sum may be taken in parts, so no process needs to hold what lies on the others."""
     if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-        size = leaf.dtype.itemsize
         words = leaf.astype(jnp.uint8) if leaf.dtype == bool else leaf
+        if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+            words = jnp.stack([leaf.real, leaf.imag], axis=-1)
+        size = words.dtype.itemsize
         if size > 4 or not jnp.issubdtype(words.dtype, jnp.unsignedinteger):
             words = jax.lax.bitcast_convert_type(words, jnp.uint32 if size >= 4 else jnp.dtype(f"uint{8 * size}"))
-        sums = _mixed_sums(words.astype(jnp.uint32), jnp)
+        sums = jax.jit(_mixed_sums, static_argnums=1)(words.astype(jnp.uint32), jnp)
         return int(sums[0]), int(sums[1])
     array = np.ascontiguousarray(leaf, checks.canonical_dtype(leaf))
     words = array.reshape(-1).view(np.dtype(f"uint{8 * min(4, array.dtype.itemsize)}"))

@@ -20,7 +20,8 @@ from jaxelbo import checkpoints, checks, stepping, streams
 from jaxelbo.types import Algorithm, FitResult, Key, Params, Progress, PyTree
 
 _PIECE = 64
-# What the batches of one chunk may take on the device, unless the length of chunks is given.
+# What the batches of one chunk may take on the device, unless the length of chunks is given or rows of the history are
+# longer.
 _BYTES_AHEAD = 2**26
 
 
@@ -94,6 +95,8 @@ def _drive_in_chunks(plan: Plan, params: Params, key: Key, data: Any, explain: E
                     is_over = _report(plan, reached) or chunk is None
                     reached = reached._replace(is_over=np.asarray(is_over))
                     write(reached)
+                    if isinstance(chunk, BaseException):
+                        raise chunk
                     if is_over:
                         break
             except KeyboardInterrupt:
@@ -124,14 +127,17 @@ def _next_chunk(
     chunk: Chunk,
     chunks: Iterator[Chunk],
     explain: Callable[[], None],
-) -> tuple[Reached, Chunk | None]:
-    """What is reached behind this chunk, and the chunk after it."""
+) -> tuple[Reached, Chunk | BaseException | None]:
+    """What is reached behind this chunk, and the chunk after it, or what was raised instead of it."""
     state, step = reached.state, int(reached.state.step)
     length, batches = chunk
     end, history, is_finite = _advance(plan, length, plan.history_every, state, data, batches)
     if checks.is_traced((end, is_finite)):
         raise _inside_a_transformation(plan)
-    following = next(chunks, None)  # read while the device works
+    try:
+        following = next(chunks, None)  # read while the device works
+    except BaseException as error:  # whatever it is, this chunk is not lost
+        following = error
     if not is_finite:
         if not step:
             explain()

@@ -66,26 +66,29 @@ def moment_bounds(log_weights: jax.Array, latents: Latent) -> MomentBounds:
     >>> bool(0.1 < found.mean_error < 0.2), bool(found.is_vacuous)
     (True, False)
     """
-    chi, elbo = bounds.chi(log_weights, 2), bounds.mean(log_weights)
+    checks.check_floating(log_weights, "log_weights", ("S",))
     checks.check_float_leaves(latents, "latents")
     checks.check_leading_axis(latents, log_weights.size, "latents", "draws")
-    divergence = jnp.maximum(2 * (chi - elbo), 0)
-    total_excess = jnp.expm1(divergence)
+    # The evidence cancels; taken out first, it does not take the digits with it.
+    shifted = log_weights - jnp.max(jnp.where(jnp.isfinite(log_weights), log_weights, -jnp.inf))
+    difference = bounds.chi(shifted, 2) - bounds.mean(shifted)
+    divergence = jnp.where(jnp.isfinite(difference), jnp.maximum(2 * difference, 0), jnp.inf)
+    excess = jnp.expm1(divergence)
 
-    def of_leaf(leaf: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def of_leaf(leaf: jax.Array) -> tuple[jax.Array, ...]:
         offset = leaf - jnp.mean(leaf, axis=0, keepdims=True)
+        unit = jnp.max(jnp.abs(offset), axis=0)  # fourth powers of small and of large units are no numbers
+        offset = offset / jnp.where(unit > 0, unit, 1)[None]
         variance, fourth = jnp.mean(offset**2, axis=0), jnp.mean(offset**4, axis=0)
-        excess = jnp.where(variance > 0, total_excess, 0)  # nothing moves what does not vary
         mean_error = jnp.sqrt(variance * excess)
         transport = 2 * (fourth * excess) ** 0.25
-        # E_p (z - E_q z)^2 is within the first term of var_q, and the posterior variance less by at most the second.
-        variance_error = jnp.sqrt(jnp.maximum(fourth - variance**2, 0) * excess) + variance * excess
-        sd, lowest = jnp.sqrt(variance), jnp.sqrt(jnp.maximum(variance - variance_error, 0))
-        sd_error = jnp.maximum(sd - lowest, jnp.sqrt(variance + variance_error) - sd)
-        return mean_error, jnp.minimum(sd_error, transport), transport
+        # E_p (z - E_q z)^2 is within this of var_q; the posterior's variance is less by the squared error of the mean.
+        spread_error = jnp.sqrt(jnp.maximum(fourth - variance**2, 0) * excess)
+        sd, lowest = jnp.sqrt(variance), jnp.sqrt(jnp.maximum(variance - spread_error - mean_error**2, 0))
+        sd_error = jnp.minimum(jnp.maximum(sd - lowest, jnp.sqrt(variance + spread_error) - sd), transport)
+        errors = mean_error, jnp.where(excess < jnp.inf, sd_error, jnp.inf), transport
+        return tuple(jnp.where(unit > 0, unit * error, 0) for error in errors)  # nothing moves what does not vary
 
     leaves, structure = jax.tree.flatten(latents)
     mean_error, sd_error, wasserstein = map(structure.unflatten, zip(*map(of_leaf, leaves), strict=True))
-    return MomentBounds(
-        divergence, mean_error, sd_error, wasserstein, total_excess > 1, pareto.are_heavy(2 * log_weights)
-    )
+    return MomentBounds(divergence, mean_error, sd_error, wasserstein, excess > 1, pareto.are_heavy(2 * log_weights))

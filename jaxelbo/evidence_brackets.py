@@ -14,7 +14,7 @@ from jaxelbo import annealing, bound_estimates, bounds, checks, monte_carlo, par
 from jaxelbo.types import Estimate, Family, Key, LogJoint, Params
 
 LEAST_SHARE = 0.7
-"""Of the chains that must count in the mean of inverse weights: where fewer do, the starts may have missed some."""
+"""Of the chains that must count in a mean of weights, forward or inverse: where fewer do, it may have missed some."""
 
 NUM_PILOTS, NUM_ADAPTATIONS = 16, 10
 """Chains of the pilot, and its transitions at the target."""
@@ -60,8 +60,8 @@ class Unreliable(NamedTuple):
     Attributes:
       chi: the squared weights have a tail that their mean cannot be read off, Pareto k above 0.7.
       thermodynamic: the weights have such a tail.
-      annealing: so have the weights by which the chains' starts were chosen; or few chains make up the mean of inverse
-        weights; or it lies below the forward estimate by more than three standard errors.
+      annealing: few chains make up the mean of inverse weights, or of the forward chains' weights, so that what the
+        posterior is cannot be said; or it lies below the forward estimate by more than three standard errors.
       not_finite: a log-weight is +inf, all are -inf, or an end of the bracket is not finite; raises the others.
     """
 
@@ -204,16 +204,14 @@ def _bracket(params: Params, key: Key, log_joint: LogJoint, family: Family, coun
     annealed = annealing.log_weights(path, chains, keys[6], both, num_leapfrog=num_leapfrog)
     num_gradients = NUM_PILOTS * (1 + (num_temperatures + NUM_ADAPTATIONS) * num_leapfrog)
     num_gradients += num_chains * (2 + (2 * (num_temperatures - 1) + num_transitions) * num_leapfrog)
-    return _judge(log_weights, pool_weights, annealed, schedule.betas, num_gradients)
+    return _judge(log_weights, annealed, schedule.betas, num_gradients)
 
 
 _compiled_bracket = jax.jit(_bracket, static_argnums=(2, 3, 4))
 
 
-def _judge(
-    log_weights: jax.Array, pool_weights: jax.Array, annealed: jax.Array, betas: jax.Array, num_gradients: int
-) -> Evidence:
-    """All estimates, from log-weights of draws ``[S]``, of those that starts were chosen from, and of chains."""
+def _judge(log_weights: jax.Array, annealed: jax.Array, betas: jax.Array, num_gradients: int) -> Evidence:
+    """All estimates, from log-weights of draws ``[S]`` and of chains ``[2 N]``."""
     num_chains = annealed.size // 2
     forward, backward = annealed[:num_chains], annealed[num_chains:]
     lowers = LowerBounds(
@@ -230,8 +228,8 @@ def _judge(
         monte_carlo.estimate_of(backward),
     )
     tolerance = 3 * jnp.hypot(lowers.annealing.standard_error, uppers.annealing.standard_error)
-    few = pareto.effective_sample_size(-backward) < LEAST_SHARE * num_chains
-    is_poor = pareto.are_heavy(pool_weights) | few | (uppers.annealing.value < lowers.annealing.value - tolerance)
+    least = jnp.minimum(pareto.effective_sample_size(forward), pareto.effective_sample_size(-backward))
+    is_poor = (least < LEAST_SHARE * num_chains) | (uppers.annealing.value < lowers.annealing.value - tolerance)
     upper = jax.tree.map(lambda a, b: jnp.where(is_poor, a, b), uppers.annealing_one_chain, uppers.annealing)
     ends = jnp.stack([lowers.annealing.value, upper.value])
     is_sound = jnp.all(log_weights < jnp.inf) & jnp.any(log_weights > -jnp.inf) & jnp.all(jnp.isfinite(ends))
@@ -250,7 +248,7 @@ def _judge(
         upper_bounds=uppers,
         unreliable=flags,
         num_gradients=jnp.asarray(num_gradients, jnp.int32),
-        num_evaluations=jnp.asarray(log_weights.size + pool_weights.size, jnp.int32),
+        num_evaluations=jnp.asarray(2 * log_weights.size, jnp.int32),
         pareto_k=pareto.smooth(log_weights).pareto_k,
         effective_sample_size=pareto.effective_sample_size(log_weights),
     )

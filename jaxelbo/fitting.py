@@ -56,7 +56,8 @@ def fit(
       history_every: n, static; the history keeps steps 0, n, 2 n, ..., and takes n times less memory.
       callback: called with `Progress` between chunks of steps; ``True`` ends the run, ``None`` or ``False`` go on.
         See `progress_bar`.
-      report_every: steps of a chunk, a multiple of ``history_every``; by default about a hundredth of all.
+      report_every: steps of a chunk, a multiple of ``history_every``; by default about a hundredth of all, fewer where
+        batches from an iterator are large.
       checkpoint: a file, read if it is there and written between chunks as the run goes on, by a thread beside it. The
         same program run again after a kill goes on from there to the same end, bit for bit; run again after its end,
         it returns at once. See `run_algorithm`.
@@ -68,7 +69,7 @@ def fit(
       TypeError, ValueError: at trace time, naming the argument; and outside ``jit`` for a loss or gradient that is not
         finite at the start, naming the leaf. Inside ``jit`` the result's ``num_skipped`` says it. Before the first
         step, for a checkpoint that is truncated or of another run, or that cannot be written.
-      KeyboardInterrupt: without callback and checkpoint, or before the first chunk's end.
+      KeyboardInterrupt: without callback, checkpoint and iterator, or before the first chunk's end.
 
     References:
       Robbins, Monro (1951), *A Stochastic Approximation Method*;
@@ -117,8 +118,8 @@ def run_algorithm(
     A step after which ``info`` or the vital part of the state is not finite is undone and counted; the run goes on with
     the next key.
 
-    With a callback or a checkpoint the steps are taken in chunks, and Ctrl-C ends the run: it warns and returns what
-    the last finished chunk reached. Without, all steps are one compiled call, which Ctrl-C cannot divide.
+    With a callback, a checkpoint or an iterator the steps are taken in chunks, and Ctrl-C ends the run: it warns and
+    returns what the last finished chunk reached. Without, all steps are one compiled call, which Ctrl-C cannot divide.
 
     A checkpoint is written at most once a second, takes at most a twentieth of the time, and is written once more at
     the end. Where the disk is full, a warning says so and the next write is tried later. ``num_steps``, ``batch_size``,
@@ -126,8 +127,9 @@ def run_algorithm(
     state must have the same form; that the functions are the same is up to you.
 
     Where ``data`` is an iterator, batches are read a chunk ahead while the device works, and the run ends with them if
-    they end before ``num_steps``. A run that goes on from a checkpoint reads and drops those that were used, so let a
-    generator give the same ones again.
+    they end before ``num_steps``. The host and the device hold the batches of a chunk, ``history_every`` of them at
+    least. A run that goes on from a checkpoint reads and drops those that were used, so let a generator give the same
+    ones again; the values of the first are compared.
 
     Args:
       params: what ``algorithm.init`` starts from.
@@ -149,7 +151,7 @@ def run_algorithm(
     Raises:
       TypeError, ValueError: naming the argument; a callback or checkpoint inside ``jit`` or ``vmap``; a checkpoint that
         is truncated or of another run, or that cannot be written.
-      KeyboardInterrupt: without callback and checkpoint, or before the first chunk's end.
+      KeyboardInterrupt: without callback, checkpoint and iterator, or before the first chunk's end.
 
     >>> import jax, jaxelbo, optax
     >>> algorithm = jaxelbo.algorithms.gradient_descent(lambda params, key: params**2, optax.sgd(0.25))
@@ -212,7 +214,9 @@ def _check_arguments(plan: driving.Plan, params: PyTree, key: Key, data: Any) ->
     if plan.report_every is not None:
         checks.check_count(plan.report_every, "report_every")
         if plan.callback is None and plan.checkpoint is None and not streams.is_stream(data):
-            raise ValueError("report_every needs a callback to report to, or a checkpoint to write, got None.")
+            raise ValueError(
+                "report_every needs a callback to report to, a checkpoint to write, or data from an iterator, got none."
+            )
         if plan.report_every % plan.history_every:
             wanted = f"a multiple of history_every, {plan.history_every}"
             raise ValueError(f"report_every must be {wanted}, got {plan.report_every}.")

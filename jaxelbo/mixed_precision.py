@@ -18,13 +18,13 @@ ROWS = 64
 
 
 def check_dtype(dtype: jax.typing.DTypeLike, name: str) -> None:
-    """Requires a floating-point dtype."""
+    """Requires a floating-point dtype of float32's range; a batch's factor N / B would overflow float16."""
     try:
-        is_floating = jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+        is_wide = jnp.issubdtype(jnp.dtype(dtype), jnp.floating) and float(jnp.finfo(dtype).max) > 1e38
     except TypeError:  # no dtype at all
-        is_floating = False
-    if not is_floating:
-        raise TypeError(f"{name} must be a floating-point dtype, got {checks.describe(dtype)}.")
+        is_wide = False
+    if not is_wide:
+        raise TypeError(f"{name} must be bfloat16, float32 or float64, got {checks.describe(dtype)}.")
 
 
 def sum_of_terms(

@@ -158,26 +158,27 @@ def guarded_step(
 
 
 def _scan_alike(step: Callable[..., Any], start: LoopState, inputs: Any) -> tuple[LoopState, Any]:
-    """A scan that rounds alike whatever its length, and has no reverse derivative.
+    """A scan that rounds alike whatever its length.
 
-    The compiler would do away with a loop of one turn, and fuse its body otherwise. So that one is a loop over two
-    inputs, of which it cannot know that it ends after the first.
+    The compiler would do away with a loop of one turn, and fuse its body otherwise. So that one is a loop of two, of
+    which it cannot know that the second does nothing.
     """
     if jax.tree.leaves(inputs)[0].shape[0] > 1:
         return jax.lax.scan(step, start, inputs)
-    twice = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), inputs)
     first = jax.tree.map(lambda leaf: leaf[0], inputs)
     step, constants = jax.closure_convert(step, start, first)  # traced once
     _, shapes = jax.eval_shape(step, start, first, *constants)
-    outputs = jax.tree.map(lambda leaf: jnp.zeros((2, *leaf.shape), leaf.dtype), shapes)
-    count = jnp.where(start.step < 0, 2, 1)
 
-    def turn(index: jax.Array, carry: tuple[LoopState, Any]) -> tuple[LoopState, Any]:
-        state, outputs = carry
-        state, output = step(state, jax.tree.map(lambda leaf: leaf[index], twice), *constants)
-        return state, jax.tree.map(lambda all, one: all.at[index].set(one), outputs, output)
+    def skip(state: LoopState, _: Any) -> tuple[LoopState, Any]:
+        return state, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
-    state, outputs = jax.lax.fori_loop(0, count, turn, (start, outputs))
+    def turn(state: LoopState, now: tuple[jax.Array, Any]) -> tuple[LoopState, Any]:
+        is_step, each = now
+        return jax.lax.cond(is_step, lambda state, each: step(state, each, *constants), skip, state, each)
+
+    are_steps = jnp.stack([start.step >= 0, start.step < 0])
+    twice = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), inputs)
+    state, outputs = jax.lax.scan(turn, start, (are_steps, twice))
     return state, jax.tree.map(lambda leaf: leaf[:1], outputs)
 
 

@@ -87,5 +87,8 @@ def _check(batch: Any, name: str) -> None:
 
 
 def _stack(*leaves: Any) -> Any:
-    # Rows that lie on many devices stay there.
-    return jnp.stack(leaves) if isinstance(leaves[0], jax.Array) else np.stack(leaves)
+    first = leaves[0]
+    is_key = hasattr(first, "dtype") and jnp.issubdtype(first.dtype, jax.dtypes.prng_key)
+    is_spread = isinstance(first, jax.Array) and len(first.sharding.device_set) > 1
+    # Rows that lie on many devices stay there. A program with an operand for each step would take long to compile.
+    return jnp.stack(leaves) if is_key or is_spread else np.stack(leaves)

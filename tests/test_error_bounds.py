@@ -64,10 +64,28 @@ def test_exact_fits_and_points_have_no_error():
     assert np.all(np.asarray(exact.mean_error) < 1e-3) and exact.renyi_divergence < 1e-5
 
 
-def test_zero_weights_make_them_infinite_and_vacuous():
-    draws = jax.random.normal(KEY, (1_000,))
-    found = error_bounds.moment_bounds(jnp.where(draws > 0, jnp.log(2.0), -jnp.inf), draws)
-    assert found.mean_error == found.sd_error == found.wasserstein == np.inf and found.is_vacuous
+@pytest.mark.parametrize("draws", [jax.random.normal(KEY, (1_000,)), jnp.arange(1_000) % 2.0], ids=["normal", "coin"])
+def test_zero_weights_make_them_infinite_and_vacuous(draws):
+    for weights in (jnp.where(jnp.arange(1_000) < 500, jnp.log(2.0), -jnp.inf), jnp.full(1_000, -jnp.inf)):
+        found = error_bounds.moment_bounds(weights, draws)
+        assert found.mean_error == found.sd_error == found.wasserstein == np.inf and found.is_vacuous
+
+
+@pytest.mark.parametrize("constant", [-1e6, -1e5, 1e5])
+def test_a_large_evidence_takes_no_digits(constant):
+    """In float32, where a log-weight of 1e6 has steps of 0.06; shifts of 0.1 are seen all the same."""
+    draws = jax.random.normal(KEY, (20_000,))
+    found = error_bounds.moment_bounds(constant + (NORMAL(draws, 0.1) - NORMAL(draws)), draws)
+    assert 0.1 < found.mean_error < 0.2
+
+
+@pytest.mark.parametrize("unit", [1e-15, 1e-6, 1e6, 1e15])
+def test_they_do_not_depend_on_units(unit):
+    draws = jax.random.normal(KEY, (20_000,))
+    weights = NORMAL(draws, 0.1, 1.05) - NORMAL(draws)
+    one, other = (error_bounds.moment_bounds(weights, draws * scale) for scale in (1.0, unit))
+    for name in ("mean_error", "sd_error", "wasserstein"):
+        np.testing.assert_allclose(getattr(other, name) / unit, getattr(one, name), rtol=1e-3)
 
 
 def test_in_a_diagnosis_they_do_not_depend_on_units():

@@ -104,12 +104,17 @@ def test_closures_over_traced_values():
         assert result.num_skipped == expected.num_skipped > 3
 
 
-def test_differentiable_inside_jit():
+@pytest.mark.parametrize(("num_steps", "every"), [(5, 1), (1, 1), (5, 4), (5, 5)])
+def test_differentiable_inside_jit_and_outside(num_steps, every):
+    """In what the loss closes over, loops of one step among them."""
+
     def final(target):
         loss_fn = lambda params, key: jnp.sum((params - target) ** 2)
-        return jnp.sum(jaxelbo.fit(jnp.zeros(1), jax.random.key(0), loss_fn, optax.sgd(0.1), num_steps=5).params)
+        options = {"num_steps": num_steps, "history_every": every}
+        return jnp.sum(jaxelbo.fit(jnp.zeros(1), jax.random.key(0), loss_fn, optax.sgd(0.1), **options).params)
 
-    np.testing.assert_allclose(jax.jit(jax.grad(final))(2.0), 1 - 0.8**5, rtol=1e-5)
+    for gradient in (jax.grad(final), jax.jit(jax.grad(final)), jax.jacfwd(final)):
+        np.testing.assert_allclose(gradient(2.0), 1 - 0.8**num_steps, rtol=1e-5)
 
 
 def test_two_fits_compile_once():

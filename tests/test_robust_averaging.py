@@ -131,6 +131,17 @@ def test_it_ends_within_its_accuracy_of_the_optimum(dim, correlation):
     assert divergence_fn(plain.params, best) > 3 * divergence_fn(result.params, best)
 
 
+@pytest.mark.parametrize("decay", [0.2, 0.7])
+def test_other_decays_end_within_the_accuracy_too(decay):
+    log_joint, family, best = gaussian(20, 0.8)
+    divergence_fn, loss_fn = both_ways(family), negative_elbo(log_joint, family)
+    algorithm = algorithms.rabvi(loss_fn, optax.adam(0.1), divergence_fn, decay=decay)
+    for seed in range(3):
+        result = run(algorithm, family.init(KEY), seed)
+        assert result.algorithm_state.status == robust_averaging.CONVERGED
+        assert divergence_fn(result.params, best) < 0.1
+
+
 @pytest.mark.slow
 def test_a_large_step_size_is_not_taken_for_converged():
     """Eight schools: at 0.3 the first averages are 0.2 nats off, and agree with each other by chance."""
@@ -166,7 +177,9 @@ def test_nothing_changes_behind_the_end():
     whole = run(short(), jnp.zeros(2), num_steps=20_000, callback=None, report_every=None)
     assert len(ended.history.loss) < 15_000
     chex.assert_trees_all_equal(ended.params, whole.params)
-    assert np.all(whole.history.status[len(ended.history.loss) :] == robust_averaging.CONVERGED)
+    end = int(np.argmax(whole.history.status == robust_averaging.CONVERGED))
+    assert np.all(whole.history.status[end:] == robust_averaging.CONVERGED)
+    assert len(set(np.asarray(whole.history.loss[end:]).tolist())) == 1 and whole.history.loss[end] > 0
     fit = lambda key: jaxelbo.run_algorithm(jnp.zeros(2), key, short(), num_steps=15_000)
     inside = jax.jit(jax.vmap(fit))(jax.random.split(jax.random.key(0), 3))
     assert np.all(inside.algorithm_state.status == robust_averaging.CONVERGED)
@@ -250,5 +263,7 @@ def test_bad_divergences_and_params():
         run(vector, jnp.zeros(2), num_steps=10)
     with pytest.raises(TypeError, match="params must be floating-point"):
         run(short(), jnp.zeros(2, int), num_steps=10)
+    with pytest.raises(TypeError, match="until_converged is a callback for runs of rabvi"):
+        jaxelbo.fit(jnp.zeros(2), KEY, loss_fn, optax.sgd(0.1), num_steps=5, callback=algorithms.until_converged)
     with pytest.raises(TypeError, match="divergence_fn must be a function"):
         algorithms.rabvi(loss_fn, optax.sgd(0.1), None)

@@ -252,7 +252,8 @@ def test_bad_input(float64):
         jaxelbo.sum_over_rows(log_likelihood, POINT, design, y, rows_at_once=0)
     with pytest.raises(ValueError, match="data must hold at least one array"):
         jaxelbo.sum_over_rows(log_likelihood, POINT, rows_at_once=3)
-    with pytest.raises(TypeError, match="compute_dtype must be a floating-point dtype"):
-        jaxelbo.log_joint_of_rows(log_prior, log_likelihood, num_rows=10, compute_dtype=jnp.int32)
-    with pytest.raises(TypeError, match="compute_dtype must be a floating-point dtype, got str 'rows'"):
+    for dtype in (jnp.int32, jnp.float16):
+        with pytest.raises(TypeError, match="compute_dtype must be bfloat16, float32 or float64, got "):
+            jaxelbo.log_joint_of_rows(log_prior, log_likelihood, num_rows=10, compute_dtype=dtype)
+    with pytest.raises(TypeError, match="compute_dtype must be bfloat16, float32 or float64, got str 'rows'"):
         jaxelbo.sum_over_rows(log_likelihood, POINT, design, y, rows_at_once=3, compute_dtype="rows")

@@ -111,6 +111,26 @@ def test_a_bad_first_batch_is_an_error_that_names_the_leaves():
         fit(stream(batches))
 
 
+def test_an_iterator_that_fails_loses_no_chunk(tmp_path):
+    """What was reached when the next chunk was read is in the checkpoint; Ctrl-C there returns it."""
+
+    def failing(at, error):
+        for index, batch in enumerate(BATCHES):
+            if index == at:
+                raise error
+            yield (batch,)
+
+    path = tmp_path / "run.npz"
+    with pytest.raises(OSError, match="disk"):
+        fit(failing(12, OSError("disk")), report_every=5, checkpoint=path)
+    seen = []
+    assert_same(fit(stream(), report_every=5, checkpoint=path, callback=seen.append), fit(stream()))
+    assert seen[0].step == 15
+    with pytest.warns(RuntimeWarning, match="interrupted: the result is that of the first 10 of 45 steps"):
+        result = fit(failing(12, KeyboardInterrupt()), report_every=5)
+    assert_same(result.params, fit(stream(), num_steps=10).params)
+
+
 class Killed(Exception):
     """Stands for the end of the process."""
 

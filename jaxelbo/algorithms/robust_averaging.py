@@ -37,6 +37,7 @@ class RabviState(NamedTuple):
       num_stages: step sizes that are over.
       steps, previous_steps: taken at this step size, and at the one before.
       divergence: of the last two exact averages in nats; infinite before there are two.
+      loss: of the last step.
       status: ``RUNNING``, ``CONVERGED`` or ``NOT_WORTH_IT``.
     """
 
@@ -49,11 +50,15 @@ class RabviState(NamedTuple):
     steps: jax.Array
     previous_steps: jax.Array
     divergence: jax.Array
+    loss: jax.Array
     status: jax.Array
 
 
 class RabviInfo(NamedTuple):
-    """The loss before this step's update, the rate of the step, and the status behind it; scalars."""
+    """The loss before this step's update, the rate of the step, and the status behind it; scalars.
+
+    Behind the end all three are repeated.
+    """
 
     loss: jax.Array
     rate: jax.Array
@@ -85,8 +90,8 @@ def rabvi(
     Args:
       loss_fn: ``(params, key, *data) -> scalar``, to be lowered.
       optimizer: at the largest step size, such as ``optax.adam(0.1)``; its updates are multiplied.
-      divergence_fn: ``(params, other) -> scalar``, such as the symmetrised KL of a family, ``kl_divergence`` there and
-        back, in nats.
+      divergence_fn: ``(params, other) -> scalar``, in nats, never negative, such as the symmetrised KL of a family,
+        ``kl_divergence`` there and back.
       accuracy: in nats, above 0.
       decay: of the step size, between 0 and 1.
       max_inefficiency: how much longer the next step size may take than what it gains, as a ratio of ratios.
@@ -124,7 +129,10 @@ def rabvi(
 
 def until_converged(progress: Progress) -> bool:
     """A callback that ends a run of `rabvi` when its status is no longer ``RUNNING``."""
-    return bool(progress.history.status[-1] != RUNNING)
+    status = getattr(progress.history, "status", None)
+    if status is None:
+        raise TypeError("until_converged is a callback for runs of rabvi; the history of this one has no status.")
+    return bool(status[-1] != RUNNING)
 
 
 def _init(descent: Algorithm, params: Params, key: Key, *data: Any) -> RabviState:
@@ -132,7 +140,7 @@ def _init(descent: Algorithm, params: Params, key: Key, *data: Any) -> RabviStat
     flat = jax.flatten_util.ravel_pytree(params)[0]
     zero, inner = jnp.zeros((), jnp.int32), descent.init(params, key, *data)
     one, infinite = jnp.ones((), flat.dtype), jnp.full((), jnp.inf, flat.dtype)
-    return RabviState(inner, batch_means.empty(flat), one, flat, flat, zero, zero, zero, infinite, zero)
+    return RabviState(inner, batch_means.empty(flat), one, flat, flat, zero, zero, zero, infinite, 0 * one, zero)
 
 
 def _step(
@@ -151,15 +159,16 @@ def _step(
         value = checks.check_scalar(divergence_fn(unravel(one), unravel(other)), "divergence_fn")
         return value.astype(one.dtype)
 
-    def take(now: RabviState) -> tuple[RabviState, jax.Array]:
+    def take(now: RabviState) -> RabviState:
         inner, info = descent.step(now.inner, key, *data)
         params = jax.tree.map(
             lambda old, new: old + now.rate.astype(old.dtype) * (new - old), now.inner.params, inner.params
         )
         batches = batch_means.add(now.batches, jax.flatten_util.ravel_pytree(params)[0])
         now = now._replace(inner=inner._replace(params=params), batches=batches, steps=now.steps + 1)
+        now = now._replace(loss=info.loss.astype(now.loss.dtype))
         is_look = (batches.count == 0) & (batches.num_full >= batch_means.WINDOWS[0])
-        return jax.lax.fori_loop(0, jnp.where(is_look, 1, 0), lambda _, now: look(now), now), info.loss
+        return jax.lax.fori_loop(0, jnp.where(is_look, 1, 0), lambda _, now: look(now), now)
 
     def look(now: RabviState) -> RabviState:
         window = batch_means.best_window(now.batches)
@@ -169,28 +178,28 @@ def _step(
         # The exact average of a larger step size is better than one of a few iterates at this.
         average = jnp.where(is_exact | (now.num_stages == 0), window.mean, now.average)
         now = now._replace(average=average)
-        return jax.lax.fori_loop(0, jnp.where(is_exact, 1, 0), lambda _, now: next_stage(now), now)
+        return jax.lax.fori_loop(0, jnp.where(is_exact, 1, 0), lambda _, now: next_stage(now, error), now)
 
-    def next_stage(now: RabviState) -> RabviState:
+    def next_stage(now: RabviState, error: jax.Array) -> RabviState:
         between = jnp.where(now.num_stages >= 1, divergence(now.average, now.previous), jnp.inf)
         # Averages are off by a multiple of the step size: the last is 1 / decay - 1 times nearer than the two are. That
         # holds for small ones; so the two before must say the same.
-        distance = jnp.maximum(between, decay**2 * now.divergence) / (1 / decay - 1) ** 2
+        distance = jnp.maximum(between, decay**2 * now.divergence) / (1 / decay - 1) ** 2 + error
         is_near = distance < accuracy
         growth = now.steps / (now.previous_steps + FEW_STEPS)
         is_slow = (now.num_stages >= 2) & (decay**2 * growth > max_inefficiency)  # the first has the way there in it
         status = jnp.where(is_near, CONVERGED, jnp.where(is_slow, NOT_WORTH_IT, RUNNING)).astype(jnp.int32)
         return RabviState(
             now.inner._replace(params=unravel(now.average)), batch_means.empty(now.average), now.rate * decay,
-            now.average, now.average, now.num_stages + 1, jnp.zeros_like(now.steps), now.steps, between, status,
+            now.average, now.average, now.num_stages + 1, jnp.zeros_like(now.steps), now.steps, between, now.loss,
+            status,
         )  # fmt: skip
 
     # Behind the end a loop of no turn: the state stays, and nothing is computed.
     is_running = jnp.where(state.status == RUNNING, 1, 0)
-    loss = jnp.zeros((), jax.eval_shape(lambda: take(state)[1]).dtype)
     rate = state.rate
-    state, loss = jax.lax.fori_loop(0, is_running, lambda _, both: take(both[0]), (state, loss))
-    return state, RabviInfo(loss, rate, state.status)
+    state = jax.lax.fori_loop(0, is_running, lambda _, now: take(now), state)
+    return state, RabviInfo(state.loss, rate, state.status)
 
 
 def _params(state: RabviState) -> Params:
@@ -198,4 +207,4 @@ def _params(state: RabviState) -> Params:
 
 
 def _vital(state: RabviState) -> PyTree:
-    return state.inner.params, state.inner.optimizer_state, state.average
+    return state.inner.params, state.inner.optimizer_state
