@@ -15,6 +15,8 @@ from jaxelbo import checks
 from jaxelbo.gradient_noise import GradientReport
 from jaxelbo.types import Progress
 
+_SECONDS_BETWEEN = 0.25
+
 
 @contextlib.contextmanager
 def progress_bar(description: str = "fit") -> Iterator[Callable[[Progress], None]]:
@@ -43,17 +45,22 @@ def progress_bar(description: str = "fit") -> Iterator[Callable[[Progress], None
         raise ImportError('progress_bar draws with rich: pip install "jaxelbo[demo]".') from None
     columns = (*progress.Progress.get_default_columns(), progress.TextColumn("{task.fields[status]}"))
     # Drawing takes some 4 ms; rich's ten times a second would be 4% of the time.
-    with progress.Progress(*columns, refresh_per_second=4) as bar:
+    with progress.Progress(*columns, refresh_per_second=1 / _SECONDS_BETWEEN) as bar:
         task = bar.add_task(description, total=None, status="")
         first: tuple[int, float] | None = None
+        due = -math.inf
 
         def callback(report: Progress) -> None:
-            nonlocal first
+            nonlocal first, due
+            now = time.monotonic()
             if first is None:
-                first = report.step, time.monotonic()
+                first = report.step, now
                 # A resumed run stands in the middle; the steps of the run before it are no part of this one's rate.
                 bar.reset(task, total=report.num_steps, completed=report.step)
-            status = _describe(report, report.step - first[0], time.monotonic() - first[1])
+            if now < due and report.step < report.num_steps:
+                return  # what would not be drawn is not worked out
+            due = now + _SECONDS_BETWEEN
+            status = _describe(report, report.step - first[0], now - first[1])
             bar.update(task, total=report.num_steps, completed=report.step, status=status)
 
         yield callback

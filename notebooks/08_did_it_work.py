@@ -148,7 +148,7 @@ plt.show()
 # ## The evidence from both sides
 #
 # `evidence` anneals chains from $q$ to the posterior and back. The lower end holds in expectation whatever $q$ is; the
-# upper end is flagged where the chains' starts cannot be trusted. The red line is the sum over a grid, which neither has
+# upper end is flagged where few chains carry the weights. The red line is the sum over a grid, which neither has
 # seen. From the grey dot, the ELBO, to the line it is KL(q || p).
 
 # %%
