@@ -95,10 +95,10 @@ def _drive_in_chunks(plan: Plan, params: Params, key: Key, data: Any, explain: E
                     is_over = _report(plan, reached) or chunk is None
                     reached = reached._replace(is_over=np.asarray(is_over))
                     write(reached)
-                    if isinstance(chunk, BaseException):
-                        raise chunk
                     if is_over:
                         break
+                    if isinstance(chunk, BaseException):
+                        raise chunk
             except KeyboardInterrupt:
                 if not int(reached.state.step):
                     raise

@@ -126,6 +126,9 @@ def test_an_iterator_that_fails_loses_no_chunk(tmp_path):
     seen = []
     assert_same(fit(stream(), report_every=5, checkpoint=path, callback=seen.append), fit(stream()))
     assert seen[0].step == 15
+    stop = lambda report: report.step >= 10  # where the run ends, what comes behind does not matter
+    ended = fit(failing(12, OSError("disk")), report_every=5, callback=stop)
+    assert ended.history.loss.shape == (10,)
     with pytest.warns(RuntimeWarning, match="interrupted: the result is that of the first 10 of 45 steps"):
         result = fit(failing(12, KeyboardInterrupt()), report_every=5)
     assert_same(result.params, fit(stream(), num_steps=10).params)
