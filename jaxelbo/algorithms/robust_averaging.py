@@ -19,8 +19,6 @@ RUNNING, CONVERGED, NOT_WORTH_IT = range(3)
 MAX_R_HAT, MIN_EFFECTIVE_SIZE = 1.1, 50.0
 SHARE = 0.25
 """Of the accuracy, that the error of an average may take at each step size."""
-
-
 FEW_STEPS = 1_000
 """Below which it does not matter how many more a step size takes than the one before."""
 
@@ -32,8 +30,8 @@ class RabviState(NamedTuple):
       inner: of gradient descent.
       batches: means of the iterates at this step size.
       rate: what updates are multiplied by now.
-      average: the latest average of iterates that looked most stationary, flat; at first the start.
-      previous: the exact average at the step size before, flat.
+      average: the exact average at the step size before, flat; at the first step size that of the iterates which
+        look most stationary, and before these the start.
       num_stages: step sizes that are over.
       steps, previous_steps: taken at this step size, and at the one before.
       divergence: of the last two exact averages in nats; infinite before there are two.
@@ -45,7 +43,6 @@ class RabviState(NamedTuple):
     batches: batch_means.BatchMeans
     rate: jax.Array
     average: jax.Array
-    previous: jax.Array
     num_stages: jax.Array
     steps: jax.Array
     previous_steps: jax.Array
@@ -140,7 +137,7 @@ def _init(descent: Algorithm, params: Params, key: Key, *data: Any) -> RabviStat
     flat = jax.flatten_util.ravel_pytree(params)[0]
     zero, inner = jnp.zeros((), jnp.int32), descent.init(params, key, *data)
     one, infinite = jnp.ones((), flat.dtype), jnp.full((), jnp.inf, flat.dtype)
-    return RabviState(inner, batch_means.empty(flat), one, flat, flat, zero, zero, zero, infinite, 0 * one, zero)
+    return RabviState(inner, batch_means.empty(flat), one, flat, zero, zero, zero, infinite, 0 * one, zero)
 
 
 def _step(
@@ -176,12 +173,12 @@ def _step(
         is_exact = (window.r_hat < MAX_R_HAT) & (window.effective_size > MIN_EFFECTIVE_SIZE)
         is_exact &= error < SHARE * accuracy
         # The exact average of a larger step size is better than one of a few iterates at this.
-        average = jnp.where(is_exact | (now.num_stages == 0), window.mean, now.average)
-        now = now._replace(average=average)
-        return jax.lax.fori_loop(0, jnp.where(is_exact, 1, 0), lambda _, now: next_stage(now, error), now)
+        latest = now._replace(average=jnp.where(now.num_stages == 0, window.mean, now.average))
+        turns = jnp.where(is_exact, 1, 0)
+        return jax.lax.fori_loop(0, turns, lambda _, now: next_stage(now, window.mean, error), latest)
 
-    def next_stage(now: RabviState, error: jax.Array) -> RabviState:
-        between = jnp.where(now.num_stages >= 1, divergence(now.average, now.previous), jnp.inf)
+    def next_stage(now: RabviState, exact: jax.Array, error: jax.Array) -> RabviState:
+        between = jnp.where(now.num_stages >= 1, divergence(exact, now.average), jnp.inf)
         # Averages are off by a multiple of the step size: the last is 1 / decay - 1 times nearer than the two are. That
         # holds for small ones; so the two before must say the same.
         distance = jnp.maximum(between, decay**2 * now.divergence) / (1 / decay - 1) ** 2 + error
@@ -190,9 +187,8 @@ def _step(
         is_slow = (now.num_stages >= 2) & (decay**2 * growth > max_inefficiency)  # the first has the way there in it
         status = jnp.where(is_near, CONVERGED, jnp.where(is_slow, NOT_WORTH_IT, RUNNING)).astype(jnp.int32)
         return RabviState(
-            now.inner._replace(params=unravel(now.average)), batch_means.empty(now.average), now.rate * decay,
-            now.average, now.average, now.num_stages + 1, jnp.zeros_like(now.steps), now.steps, between, now.loss,
-            status,
+            now.inner._replace(params=unravel(exact)), batch_means.empty(exact), now.rate * decay, exact,
+            now.num_stages + 1, jnp.zeros_like(now.steps), now.steps, between, now.loss, status,
         )  # fmt: skip
 
     # Behind the end a loop of no turn: the state stays, and nothing is computed.
