@@ -256,16 +256,12 @@ def _difference(one: str, other: str) -> str:
     return f"{'; '.join(only_one) or one}, and not {'; '.join(only_other) or other}"
 
 
-def _is_key(leaf: Any) -> bool:
-    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
 def _data(leaf: Any) -> Any:
-    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+    return jax.random.key_data(leaf) if checks.is_typed_key(leaf) else leaf
 
 
 def _like(array: np.ndarray, leaf: Any) -> jax.Array:
-    if _is_key(leaf):
+    if checks.is_typed_key(leaf):
         return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(leaf))
     if array.dtype.kind == "V":  # NumPy's format keeps the bits of bfloat16 and its like, not the name
         array = array.view(checks.canonical_dtype(leaf))

@@ -32,10 +32,15 @@ def leaf_names(tree: PyTree, prefix: str = "") -> list[str]:
     return [prefix + jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]]
 
 
+def is_typed_key(leaf: Any) -> bool:
+    """Whether it is one of ``jax.random.key``'s, or an array of them."""
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
 def check_key(key: Key, name: str = "key") -> None:
     """Requires one JAX random key, typed (``jax.random.key``) or raw (``jax.random.PRNGKey``)."""
     dtype = getattr(key, "dtype", None)
-    if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
+    if is_typed_key(key):
         if jnp.shape(key) == ():
             return
         raise ValueError(

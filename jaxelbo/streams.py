@@ -88,7 +88,6 @@ def _check(batch: Any, name: str) -> None:
 
 def _stack(*leaves: Any) -> Any:
     first = leaves[0]
-    is_key = hasattr(first, "dtype") and jnp.issubdtype(first.dtype, jax.dtypes.prng_key)
     is_spread = isinstance(first, jax.Array) and len(first.sharding.device_set) > 1
     # Rows that lie on many devices stay there. A program with an operand for each step would take long to compile.
-    return jnp.stack(leaves) if is_key or is_spread else np.stack(leaves)
+    return jnp.stack(leaves) if checks.is_typed_key(first) or is_spread else np.stack(leaves)
